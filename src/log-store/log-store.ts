@@ -1,0 +1,103 @@
+/**
+ * Where a pchannel keeps its frames. The engine (`local.ts`) is the first implementation, `memory.ts` the second;
+ * message queues and object storage follow behind the same port. Positions are the store's own; LSNs and ticks are in
+ * the frames; nothing above this port knows a file. Every implementation passes `test/conformance/log-store.ts`.
+ */
+import type { BodyHead } from '../../native-free-storage/index.ts'
+
+export interface LogStoreRecord {
+  readonly lsn: number
+  readonly timeTick: bigint
+  readonly vchannel: string
+  readonly type: number
+  readonly properties: Readonly<Record<string, string>>
+  readonly payload: Uint8Array
+}
+
+/** A frame as it is read: its body is as the producer encoded it, sections that were not asked for left out. */
+export interface StoreFrame extends Iterable<LogStoreRecord> {
+  readonly kind: 'records' | 'gap' | 'tick'
+  /** What a reader that wants the next frame passes as `from`: opaque to everything above the store. */
+  readonly next: StorePosition
+  readonly baseLsn: number
+  readonly lastLsn: number
+  readonly baseTimeTick: bigint
+  readonly lastTimeTick: bigint
+  readonly recordCount: number
+  readonly gap: { firstLsn: number; count: number; reason: 'void' | 'lost' | 'leased' } | null
+  /** The verified head of the body (directory, names, table); null where there is no body. */
+  readonly head: BodyHead | null
+  readonly bodyHash: bigint
+  readonly bodyLength: number
+  /** Stored bytes of section i without padding; null when it was not read. */
+  section(index: number): Uint8Array | null
+  readonly nodeSection: Uint8Array
+  readonly nodeHash: bigint
+}
+
+/** A position in the store's own terms. `lsn` is understood by every store. */
+export type StorePosition = 'earliest' | 'latest' | { lsn: number } | { timeTick: bigint }
+
+export interface AppendedRange {
+  firstLsn: number
+  lastLsn: number
+  firstTimeTick: bigint
+  lastTimeTick: bigint
+}
+
+/** A body that was received: its bytes, its hash, and the head that proves that every row was checked. */
+export interface EncodedBody {
+  bytes: Buffer
+  hash: bigint
+  head: BodyHead
+}
+
+export interface LogStoreReadOptions {
+  from: StorePosition
+  /** All when left out. The empty name's records belong to every vchannel. */
+  vchannels?: readonly string[]
+  types?: readonly number[]
+  /** Goes on past the end, pushed; without it the read ends at what was durable when it began. */
+  follow?: boolean
+  signal?: AbortSignal
+}
+
+export interface LogStoreStatus {
+  state: 'healthy' | 'stalled' | 'failed' | 'idle'
+  /** In words, for people: why it is stalled or failed. */
+  message: string
+  bytes: number
+  segments: number
+}
+
+/** One pchannel's frames, opened for writing at an owner term. */
+export interface LogStore {
+  readonly ownerTerm: number
+  /** The first LSN that can be read. */
+  readonly firstLsn: number
+  /** One above the last durable LSN. */
+  readonly nextLsn: number
+  /**
+   * T: every record with a tick at or below T is durable and readable, and none will come. A fresh tick when nothing
+   * is queued or in flight. Never goes back.
+   */
+  watermark(): bigint
+  /** Settles when `nextLsn`, `firstLsn` or the state has changed since the call. */
+  changed(): Promise<void>
+  /**
+   * Appends one frame with the body as it is. Rejects with a TidelogError whose `outcome` says `not-written` or
+   * `unknown`. Waits while the queue is full, with a bound.
+   */
+  append(body: EncodedBody, options?: { barrierTick?: bigint; signal?: AbortSignal }): Promise<AppendedRange>
+  read(options: LogStoreReadOptions): AsyncIterable<StoreFrame>
+  /** Nothing below `lsn` is needed any more. Idempotent; never removes anything at or above it. */
+  truncateBefore(lsn: number): Promise<void>
+  status(): LogStoreStatus
+  /** Settles every append, makes the end provable, releases the directory. Idempotent. */
+  close(): Promise<void>
+}
+
+/** Opens the log of a pchannel at an owner term, which fences every older one: TERM_STALE when a newer one was there. */
+export interface LogStoreOpener {
+  open(pchannel: string, ownerTerm: number): Promise<LogStore>
+}

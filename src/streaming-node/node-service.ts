@@ -1,0 +1,46 @@
+/**
+ * What a node does for its connections, whatever the protocol: the border between `connection/` (the framed protocol's
+ * server side) and the node itself (pchannels, vchannel catalog).
+ */
+import type { AppendedRange, EncodedBody, StoreFrame, StorePosition } from '../log-store/log-store.ts'
+
+export interface VchannelInfo {
+  name: string
+  /** Number of the pchannel. Clients treat it as an opaque group: what shares a group may share a frame. */
+  group: number
+  createdMs: number
+}
+
+export interface GroupStatus {
+  group: number
+  name: string
+  state: 'healthy' | 'stalled' | 'failed' | 'idle'
+  message: string
+  ownerTerm: number
+  firstLsn: number
+  nextLsn: number
+  watermark: bigint
+  bytes: number
+  segments: number
+  vchannels: number
+}
+
+export interface NodeService {
+  /** Finds or creates: a new vchannel is durable in the catalog before this settles. VCHANNEL_UNKNOWN when absent and `create` is false. */
+  resolve(vchannel: string, create: boolean): Promise<VchannelInfo>
+  /** All, sorted by name. */
+  vchannels(): readonly VchannelInfo[]
+  /** Every vchannel of the body must belong to the group: INVALID_BODY otherwise. */
+  append(group: number, body: EncodedBody, options: { barrierTick?: bigint; signal?: AbortSignal }): Promise<AppendedRange>
+  read(group: number, options: { from: StorePosition; vchannels: readonly string[]; types?: readonly number[]; follow: boolean; signal: AbortSignal }): AsyncIterable<StoreFrame>
+  /** One above the last durable LSN of the group. */
+  nextLsn(group: number): number
+  firstLsn(group: number): number
+  watermark(group: number): bigint
+  status(): readonly GroupStatus[]
+  /** Truncates the log of the pchannel on which the vchannel lives: every vchannel there loses what is below. */
+  truncateBefore(vchannel: string, lsn: number): Promise<{ firstLsn: number }>
+  /** False while draining: new writes get DRAINING, retriable, not written. */
+  readonly accepting: boolean
+  readonly timeTickIntervalMs: number
+}
