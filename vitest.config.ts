@@ -1,10 +1,13 @@
 import { defineConfig } from 'vitest/config'
+import { budgetName } from './test/budget.ts'
+
+const timeoutMs = { small: 60_000, ci: 600_000, soak: 86_400_000 }[budgetName()]
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: timeoutMs,
+    hookTimeout: timeoutMs,
     pool: 'forks',
   },
 })

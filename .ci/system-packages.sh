@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Gets the Debian programs that suites use, and only those that are missing: unpacked into the folder that is given, not
+# installed, so that no service of theirs starts.
+#   .ci/system-packages.sh FOLDER_FOR_PROGRAMS
+set -euo pipefail
+programs=$1
+mkdir -p "$programs"
+
+declare -A package_of=([promtool]=prometheus)
+
+missing=()
+for program in "${!package_of[@]}"; do
+  command -v "$program" >/dev/null || missing+=("$program")
+done
+if ((${#missing[@]} == 0)); then exit 0; fi
+
+unpacked=$programs/.packages
+mkdir -p "$unpacked"
+# As the user that runs this: apt would otherwise change to one that may not write here.
+as_self=(-o APT::Sandbox::User="$(id -un)")
+apt-get "${as_self[@]}" -qq update
+for program in "${missing[@]}"; do
+  (cd "$unpacked" && apt-get "${as_self[@]}" -qq download "${package_of[$program]}")
+  for archive in "$unpacked/${package_of[$program]}"_*.deb; do dpkg-deb --extract "$archive" "$unpacked"; done
+  ln -sf "$unpacked/usr/bin/$program" "$programs/$program"
+  "$programs/$program" --version
+done
