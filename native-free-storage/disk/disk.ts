@@ -46,7 +46,17 @@ export interface DiskFile {
   close(): Promise<void>
 }
 
+/** What an implementation is able to do; the start-up probe goes by it. */
+export interface DiskTraits {
+  /** How many operations make progress at once; more of them only queue. */
+  parallelOperations: number
+  /** Whether a write to a `dsync` file really waits for the medium. */
+  dsyncTrusted: boolean
+}
+
 export interface Disk {
+  /** Absent: 4 at once, and `dsync` can be trusted. */
+  readonly traits?: DiskTraits
   /** Opens a file that exists: ENOENT otherwise. */
   open(path: string, access: 'read' | 'write', sync?: WriteSync): Promise<DiskFile>
   /** Creates a file for reading and writing, mode 0600: EEXIST if the name is taken. */
