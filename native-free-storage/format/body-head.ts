@@ -83,6 +83,11 @@ export class BodyHead {
     this.offsets = undefined
   }
 
+  /** The head as it is stored, for passing it on: a view of what was opened. */
+  get bytes(): Buffer {
+    return this.source.subarray(0, this.headLength)
+  }
+
   /** From the start of the body. */
   sectionOffset(vchannel: number): number {
     return this.headLength + this.source.readUInt32LE(this.entry(vchannel) + ENTRY_OFFSET)
