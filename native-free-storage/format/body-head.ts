@@ -5,6 +5,7 @@
  * Nothing is copied and no object is made for a record; the accessors read from the bytes that were opened.
  */
 import {
+  BODY_BYTES_MAX,
   BODY_HEAD_BYTES_MAX,
   BODY_HEADER_BYTES,
   CONTEXT_COUNT,
@@ -38,7 +39,7 @@ import {
 import { hash64 } from './checksum.ts'
 import { checkContext } from './contexts.ts'
 import { damaged, unknownFormat } from './format-error.ts'
-import { FRAME_BYTES_MAX, FRAME_RECORDS_MAX } from './frame-header.ts'
+import { FRAME_RECORDS_MAX } from './frame-header.ts'
 import { isAllZero, paddedTo8, readBigU64 } from './integers.ts'
 import { decodeUtf8 } from './text.ts'
 import { vchannelNameFault } from './vchannel-names.ts'
@@ -256,7 +257,7 @@ function readParts(source: Buffer): Parts {
     throw damaged('the parts of the head do not add up to its length', HEAD_LENGTH)
   }
   if (headLength > BODY_HEAD_BYTES_MAX) throw damaged(`a head of ${headLength} bytes`, HEAD_LENGTH)
-  if (parts.sectionsLength > FRAME_BYTES_MAX || parts.sectionsLength % 8 !== 0) {
+  if (parts.sectionsLength > BODY_BYTES_MAX || parts.sectionsLength % 8 !== 0) {
     throw damaged(`${parts.sectionsLength} bytes of sections`, SECTIONS_LENGTH)
   }
   return parts

@@ -74,6 +74,8 @@ export const ROW_FLAGS = 14
 
 export const ROW_FLAG_NULL_PAYLOAD = 1
 
+/** Leaves a frame of the longest kind room for its node section and padding. */
+export const BODY_BYTES_MAX = 384 * 1024 * 1024
 /** The head of a body is never longer: the bound for what a reader allocates for a head alone. */
 export const BODY_HEAD_BYTES_MAX = 64 * 1024 * 1024
 export const CONTEXTS_BYTES_MAX = 16 * 1024 * 1024

@@ -3,7 +3,7 @@
  * `writeBody`, only copies and hashes. An LSN is given between the two.
  */
 import {
-  BODY_HEAD_BYTES_MAX,
+  BODY_BYTES_MAX,
   BODY_HEADER_BYTES,
   CONTEXTS_BYTES_MAX,
   CONTEXTS_MAX,
@@ -16,7 +16,7 @@ import { FormatError } from './format-error.ts'
 import { FRAME_RECORDS_MAX } from './frame-header.ts'
 import { asBuffer, paddedTo8 } from './integers.ts'
 import { propertiesLength, writeProperties } from './properties.ts'
-import { type VchannelName, VchannelNameCache } from './vchannel-names.ts'
+import { checkedVchannelName, type VchannelName } from './vchannel-names.ts'
 
 export interface RecordInput {
   /** 0 to 255 bytes of UTF-8, no control characters. Empty: for every vchannel of the pchannel. */
@@ -72,9 +72,6 @@ const PROPERTIES_BYTES_AT_FIRST = 1024
 const NOTHING = new Uint8Array(0)
 const NO_CONTEXTS: readonly Uint8Array[] = []
 
-const nameCache = new VchannelNameCache()
-let planMark = 0
-
 /**
  * Throws INVALID_ARGUMENT or LIMIT_EXCEEDED, naming the index of the record and the limit. Keeps the payloads, not
  * copies of them, until the body is written.
@@ -84,130 +81,194 @@ export function planBody(
   limits: Readonly<BodyLimits> = bodyLimits,
   contexts: readonly Uint8Array[] = NO_CONTEXTS,
 ): BodyPlan {
-  const recordCount = records.length
-  if (recordCount === 0) throw new FormatError('INVALID_ARGUMENT', 'a body without records')
-  const recordsMax = Math.min(limits.recordsMax, FRAME_RECORDS_MAX)
-  if (recordCount > recordsMax) {
-    throw new FormatError('LIMIT_EXCEEDED', `${recordCount} records pass the limit of ${recordsMax} a frame`)
+  if (records.length > limits.recordsMax || records.length > FRAME_RECORDS_MAX) {
+    throw tooManyRecords(records.length, limits)
   }
-  nameCache.trim()
-  const mark = ++planMark
+  const planner = new BodyPlanner(limits, contexts)
+  for (let row = 0; row < records.length; row++) planner.add(records[row]!)
+  return planner.finish()
+}
 
-  const vchannels: string[] = []
-  const names: VchannelName[] = []
-  const sectionLengths: number[] = []
-  const sectionRecords: number[] = []
-  const payloads: (Uint8Array | null)[] = []
-  const payloadLengths: number[] = []
-  let properties: Buffer | null = null
-  let propertiesEnd = 0
-  let propertiesLengths: number[] | null = null
-  let vchannelIndexes: number[] | null = null
-  let contextIndexes: number[] | null = null
-  let types: number[] | null = null
-  let namesBytes = 0
-  let rawBytes = 0
-  let vchannel: string | undefined
-  let vchannelIndex = -1
+/** Plans a body from records that come one by one. */
+export class BodyPlanner {
+  private readonly limits: Readonly<BodyLimits>
+  private readonly contexts: readonly Uint8Array[]
+  private readonly contextsBytes: number
+  private readonly vchannels: string[] = []
+  private readonly names: VchannelName[] = []
+  private readonly sectionLengths: number[] = []
+  private readonly sectionRecords: number[] = []
+  private readonly payloads: (Uint8Array | null)[] = []
+  private readonly payloadLengths: number[] = []
+  private properties: Buffer | null = null
+  private propertiesEnd = 0
+  private propertiesLengths: number[] | null = null
+  private vchannelIndexes: number[] | null = null
+  private contextIndexes: number[] | null = null
+  private types: number[] | null = null
+  private namesBytes = 0
+  private sectionsBytes = 0
+  /** Index of each name; made when there is a second one. */
+  private indexes: Map<string, number> | null = null
+  private lastName: string | undefined
+  private lastIndex = -1
 
-  for (let row = 0; row < recordCount; row++) {
-    const record = records[row]!
-    if (record.vchannel !== vchannel || row === 0) {
-      const name = knownName(record.vchannel, limits.vchannelBytesMax, row)
-      if (name.planMark !== mark) {
-        name.planMark = mark
-        name.planIndex = names.length
-        names.push(name)
-        vchannels.push(name.name)
-        sectionLengths.push(0)
-        sectionRecords.push(0)
-        namesBytes += 1 + name.bytes.length
-        if (name.planIndex === 1) vchannelIndexes = new Array<number>(row).fill(0)
-      }
-      vchannel = name.name
-      vchannelIndex = name.planIndex
-    }
-    if (vchannelIndexes !== null) vchannelIndexes.push(vchannelIndex)
+  constructor(limits: Readonly<BodyLimits> = bodyLimits, contexts: readonly Uint8Array[] = NO_CONTEXTS) {
+    this.limits = limits
+    this.contexts = contexts
+    this.contextsBytes = contexts.length === 0 ? 0 : measuredContexts(contexts)
+  }
+
+  get recordCount(): number {
+    return this.payloads.length
+  }
+
+  /** Length of the body if it were finished now. */
+  get bytes(): number {
+    return this.headBytes(this.names.length, this.namesBytes, this.payloads.length) + this.sectionsBytes
+  }
+
+  /** Throws INVALID_ARGUMENT or LIMIT_EXCEEDED; then nothing has been added. */
+  add(record: RecordInput): void {
+    const limits = this.limits
+    const row = this.payloads.length
+    if (row >= limits.recordsMax || row >= FRAME_RECORDS_MAX) throw tooManyRecords(row + 1, limits)
 
     const payload = record.payload === undefined ? NOTHING : record.payload
     if (payload !== null && !(payload instanceof Uint8Array)) throw refused(row, 'its payload is no Uint8Array')
     const payloadLength = payload === null ? 0 : payload.length
-    payloads.push(payload)
-    payloadLengths.push(payloadLength)
-    let length = payloadLength
+    if (payloadLength > limits.recordBytesMax) throw recordTooLong(row, payloadLength, limits)
+    const type = record.type === undefined ? 0 : record.type
+    if (type !== 0 && !isU16(type)) throw refused(row, `its type ${type} is not an integer from 0 to 65,535`)
+    const context = record.contextIndex === undefined ? 0 : this.checkedContext(record.contextIndex, row)
 
+    let propertiesLength = 0
     if (record.properties !== undefined) {
-      const encodedLength = measuredProperties(record.properties, row)
-      if (encodedLength > 0) {
-        if (payloadLength + encodedLength > limits.recordBytesMax)
-          throw recordTooLong(row, payloadLength + encodedLength, limits)
-        properties = withRoom(properties, propertiesEnd, encodedLength)
-        const end = writeProperties(record.properties, properties, propertiesEnd)
-        propertiesEnd += encodedLength
-        if (end !== propertiesEnd) throw refused(row, 'its properties changed while they were read')
-        propertiesLengths ??= new Array<number>(row).fill(0)
-        length += encodedLength
+      propertiesLength = measuredProperties(record.properties, row)
+      if (payloadLength + propertiesLength > limits.recordBytesMax) {
+        throw recordTooLong(row, payloadLength + propertiesLength, limits)
       }
-      if (propertiesLengths !== null) propertiesLengths.push(encodedLength)
-    } else if (propertiesLengths !== null) propertiesLengths.push(0)
-
-    const type = record.type
-    if (type !== undefined && type !== 0) {
-      if (!isU16(type)) throw refused(row, `its type ${type} is not an integer from 0 to 65,535`)
-      types ??= new Array<number>(row).fill(0)
+      if (propertiesLength > 0) this.encodeProperties(record.properties, propertiesLength, row)
     }
-    if (types !== null) types.push(type ?? 0)
+    const length = payloadLength + propertiesLength
 
-    const contextIndex = record.contextIndex
-    if (contextIndex !== undefined) {
-      if (!isU16(contextIndex) || contextIndex >= contexts.length) {
-        throw refused(row, `its context index ${contextIndex} is not below ${contexts.length}`)
-      }
-      contextIndexes ??= new Array<number>(row).fill(0)
+    const known = this.lastName === record.vchannel ? this.lastIndex : this.knownIndex(record.vchannel)
+    if (known < 0) {
+      this.addVchannel(record.vchannel, length, row)
+    } else {
+      const before = this.sectionLengths[known]!
+      const more = paddedTo8(before + length) - paddedTo8(before)
+      this.checkBody(this.bytes + ROW_BYTES + more)
+      this.sectionLengths[known] = before + length
+      this.sectionRecords[known]!++
+      this.sectionsBytes += more
+      this.lastIndex = known
     }
-    if (contextIndexes !== null) contextIndexes.push(contextIndex === undefined ? 0 : contextIndex + 1)
 
-    if (length > limits.recordBytesMax) throw recordTooLong(row, length, limits)
-    rawBytes += length
-    if (rawBytes > limits.bodyBytesMax) throw bodyTooLong(rawBytes, limits)
-    sectionLengths[vchannelIndex]! += length
-    sectionRecords[vchannelIndex]!++
+    // Nothing throws from here on.
+    this.lastName = record.vchannel
+    this.payloads.push(payload)
+    this.payloadLengths.push(payloadLength)
+    if (this.vchannelIndexes !== null) this.vchannelIndexes.push(this.lastIndex)
+    if (propertiesLength > 0) {
+      this.propertiesEnd += propertiesLength
+      this.propertiesLengths ??= zeros(row)
+    }
+    if (this.propertiesLengths !== null) this.propertiesLengths.push(propertiesLength)
+    if (type !== 0) this.types ??= zeros(row)
+    if (this.types !== null) this.types.push(type)
+    if (context !== 0) this.contextIndexes ??= zeros(row)
+    if (this.contextIndexes !== null) this.contextIndexes.push(context)
   }
 
-  namesBytes = paddedTo8(namesBytes)
-  const contextsBytes = contexts.length === 0 ? 0 : measuredContexts(contexts)
-  const headBytes =
-    BODY_HEADER_BYTES + names.length * DIRECTORY_ENTRY_BYTES + namesBytes + contextsBytes + recordCount * ROW_BYTES
-  let bodyBytes = headBytes
-  for (const length of sectionLengths) bodyBytes += paddedTo8(length)
-  if (bodyBytes > limits.bodyBytesMax) throw bodyTooLong(bodyBytes, limits)
-  if (headBytes > BODY_HEAD_BYTES_MAX) {
-    throw new FormatError('LIMIT_EXCEEDED', `a head of ${headBytes} bytes passes the limit of ${BODY_HEAD_BYTES_MAX}`)
+  /** Throws INVALID_ARGUMENT when there is no record. Nothing may be added afterwards. */
+  finish(): BodyPlan {
+    const recordCount = this.payloads.length
+    if (recordCount === 0) throw new FormatError('INVALID_ARGUMENT', 'a body without records')
+    const headBytes = this.headBytes(this.names.length, this.namesBytes, recordCount)
+    return {
+      bodyBytes: headBytes + this.sectionsBytes,
+      headBytes,
+      recordCount,
+      vchannels: this.vchannels,
+      names: this.names,
+      namesBytes: paddedTo8(this.namesBytes),
+      contexts: this.contexts,
+      contextsBytes: this.contextsBytes,
+      payloads: this.payloads,
+      payloadLengths: this.payloadLengths,
+      properties: this.properties,
+      propertiesLengths: this.propertiesLengths,
+      vchannelIndexes: this.vchannelIndexes,
+      contextIndexes: this.contextIndexes,
+      types: this.types,
+      sectionLengths: this.sectionLengths,
+      sectionRecords: this.sectionRecords,
+    }
   }
-  return {
-    bodyBytes,
-    headBytes,
-    recordCount,
-    vchannels,
-    names,
-    namesBytes,
-    contexts,
-    contextsBytes,
-    payloads,
-    payloadLengths,
-    properties,
-    propertiesLengths,
-    vchannelIndexes,
-    contextIndexes,
-    types,
-    sectionLengths,
-    sectionRecords,
+
+  private headBytes(vchannelCount: number, namesBytes: number, recordCount: number): number {
+    const directory = vchannelCount * DIRECTORY_ENTRY_BYTES
+    return BODY_HEADER_BYTES + directory + paddedTo8(namesBytes) + this.contextsBytes + recordCount * ROW_BYTES
+  }
+
+  /** -1: the name is new here. */
+  private knownIndex(name: string): number {
+    if (this.indexes === null) return -1
+    return this.indexes.get(name) ?? -1
+  }
+
+  private addVchannel(vchannel: string, length: number, row: number): void {
+    const name = checkedName(vchannel, this.limits.vchannelBytesMax, row)
+    const index = this.names.length
+    const namesBytes = this.namesBytes + 1 + name.bytes.length
+    const sectionsBytes = this.sectionsBytes + paddedTo8(length)
+    this.checkBody(this.headBytes(index + 1, namesBytes, row + 1) + sectionsBytes)
+    if (index === 1) {
+      this.indexes = new Map([[this.vchannels[0]!, 0]])
+      this.vchannelIndexes = zeros(row)
+    }
+    this.indexes?.set(name.name, index)
+    this.names.push(name)
+    this.vchannels.push(name.name)
+    this.sectionLengths.push(length)
+    this.sectionRecords.push(1)
+    this.namesBytes = namesBytes
+    this.sectionsBytes = sectionsBytes
+    this.lastIndex = index
+  }
+
+  private checkBody(bodyBytes: number): void {
+    if (bodyBytes > this.limits.bodyBytesMax || bodyBytes > BODY_BYTES_MAX) throw bodyTooLong(bodyBytes, this.limits)
+  }
+
+  private checkedContext(index: number, row: number): number {
+    if (!isU16(index) || index >= this.contexts.length) {
+      throw refused(row, `its context index ${index} is not below ${this.contexts.length}`)
+    }
+    return index + 1
+  }
+
+  /** Behind what is kept, which grows only when the record is taken. */
+  private encodeProperties(properties: Readonly<Record<string, string>>, length: number, row: number): void {
+    this.properties = withRoom(this.properties, this.propertiesEnd, length)
+    const end = writeProperties(properties, this.properties, this.propertiesEnd)
+    if (end !== this.propertiesEnd + length) throw refused(row, 'its properties changed while they were read')
   }
 }
 
-function knownName(name: string, bytesMax: number, row: number): VchannelName {
+function zeros(count: number): number[] {
+  return new Array<number>(count).fill(0)
+}
+
+function tooManyRecords(count: number, limits: Readonly<BodyLimits>): FormatError {
+  const max = Math.min(limits.recordsMax, FRAME_RECORDS_MAX)
+  return new FormatError('LIMIT_EXCEEDED', `${count} records pass the limit of ${max} records a frame`)
+}
+
+function checkedName(name: string, bytesMax: number, row: number): VchannelName {
   try {
-    return nameCache.get(name, bytesMax)
+    return checkedVchannelName(name, bytesMax)
   } catch (error) {
     throw withRow(error, row)
   }
@@ -262,7 +323,7 @@ function recordTooLong(row: number, length: number, limits: Readonly<BodyLimits>
 }
 
 function bodyTooLong(length: number, limits: Readonly<BodyLimits>): FormatError {
-  const message = `a body of ${length} bytes or more passes the limit of ${limits.bodyBytesMax} bytes a frame`
+  const message = `a body of ${length} bytes or more passes the limit of ${Math.min(limits.bodyBytesMax, BODY_BYTES_MAX)} bytes a frame`
   return new FormatError('LIMIT_EXCEEDED', message)
 }
 

@@ -1,8 +1,8 @@
 /**
  * Names of the files of a log's directory, and the identifiers in them (FORMAT 1).
  *
- * A segment id is a u64, in memory always its 16 lower-case hex digits, the most significant first. A log id or a boot
- * id is 16 bytes, in memory 32 lower-case hex digits in the order of the bytes.
+ * A segment id is a u64, in memory always its 16 lower-case hex digits, the most significant first. A log id is 16
+ * bytes, in memory 32 lower-case hex digits in the order of the bytes. A boot id stays bytes: nobody prints it.
  */
 import { FormatError } from './format-error.ts'
 
@@ -72,6 +72,17 @@ export function writeId128(target: Buffer, offset: number, id: string): void {
 
 export function readId128(source: Buffer, offset: number): string {
   return source.toString('hex', offset, offset + 16)
+}
+
+/** `bootId` is 16 bytes, all zero where it is not known. */
+export function writeBootId(target: Buffer, offset: number, bootId: Uint8Array): void {
+  if (bootId.length !== 16) throw new FormatError('INVALID_ARGUMENT', `a boot id of ${bootId.length} bytes`)
+  target.set(bootId, offset)
+}
+
+/** A copy, so that what was read does not stay in memory for it. */
+export function readBootId(source: Buffer, offset: number): Uint8Array {
+  return new Uint8Array(source.subarray(offset, offset + 16))
 }
 
 function segmentStem(baseLsn: number, id: string): string {

@@ -26,11 +26,12 @@
  */
 import { hash64 } from './checksum.ts'
 import {
-  NO_ID_128,
   NO_SEGMENT_ID,
+  readBootId,
   readId128,
   readSegmentId,
   type SegmentName,
+  writeBootId,
   writeId128,
   writeSegmentId,
 } from './file-names.ts'
@@ -93,8 +94,8 @@ export interface ManifestContent {
   /** At the synced position of the tail. */
   nextLsn: number
   lastTimeTick: bigint
-  /** 32 hex digits; null: not known. */
-  bootId: string | null
+  /** 16 bytes; all zero: not known. */
+  bootId: Uint8Array
   /** Segments that are not part of the log any more. */
   retired: readonly SegmentName[]
 }
@@ -123,7 +124,7 @@ export function encodeManifest(manifest: ManifestContent): Buffer {
   writeBigU64(bytes, TAIL_CHAIN, tail?.chain ?? 0n)
   writeU64(bytes, NEXT_LSN, manifest.nextLsn)
   writeBigU64(bytes, LAST_TIME_TICK, manifest.lastTimeTick)
-  writeId128(bytes, BOOT_ID, manifest.bootId ?? NO_ID_128)
+  writeBootId(bytes, BOOT_ID, manifest.bootId)
   bytes.writeUInt32LE(bytes.length, TOTAL_LENGTH)
   bytes.writeUInt32LE(retired.length, RETIRED_COUNT)
   let at = MANIFEST_HEADER_BYTES
@@ -174,7 +175,6 @@ export function decodeManifest(bytes: Buffer): ManifestContent & FormatFeatures 
   for (let at = MANIFEST_HEADER_BYTES; at < bytes.length; at += RETIRED_BYTES) {
     retired.push({ baseLsn: readU64(bytes, at), id: readSegmentId(bytes, at + 8) })
   }
-  const bootId = readId128(bytes, BOOT_ID)
   return {
     ...features,
     generation: readU64(bytes, GENERATION),
@@ -187,7 +187,7 @@ export function decodeManifest(bytes: Buffer): ManifestContent & FormatFeatures 
     tail,
     nextLsn: readU64(bytes, NEXT_LSN),
     lastTimeTick: readBigU64(bytes, LAST_TIME_TICK),
-    bootId: bootId === NO_ID_128 ? null : bootId,
+    bootId: readBootId(bytes, BOOT_ID),
     retired,
   }
 }
