@@ -4,8 +4,10 @@ import { type StorageErrorCode, TidelogError } from '../native-free-storage/inde
 export { TidelogError }
 
 export const serviceErrorCodes = [
+  'ADDRESS_IN_USE',
   'CONFIG_INVALID',
   'CONNECTION_LOST',
+  'DATA_DIRECTORY_INVALID',
   'DRAINING',
   'FAILED_BEFORE',
   'HOST_NOT_LOOPBACK',

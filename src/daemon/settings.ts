@@ -1,0 +1,304 @@
+/**
+ * Every setting of the daemon: one row each, from which flags, environment names, YAML keys, `config show` and the
+ * table in docs/OPERATIONS.md come.
+ */
+import { type LogFormat, type LogLevel, logFormats, logLevels } from '../observability/logger.ts'
+import {
+  formatHostPort,
+  type HostPort,
+  type Parsed,
+  parseBytes,
+  parseChoice,
+  parseDuration,
+  parseHostPort,
+  parseInteger,
+} from './units.ts'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const GIB = 1024 * MIB
+const DAY_MS = 86_400_000
+
+/** The configuration of a daemon, checked. Null: switched off, or left to the daemon to find out. */
+export interface DaemonConfig {
+  /** Directory of the data, as given: relative to the working directory. */
+  data: string
+  listen: HostPort
+  /** Path of the Unix socket. */
+  socket: string | null
+  http: HostPort | null
+  pchannels: number
+  /** Null: what the probe of the device finds. */
+  writeMode: 'dsync' | 'fdatasync' | null
+  writeDepth: number | null
+  durability: 'disk' | 'os'
+  segmentBytes: number
+  cacheBytes: number
+  poolBytes: number
+  queueBytes: number
+  recordBytesMax: number
+  /** Of each pchannel's log. */
+  retentionBytes: number | null
+  retentionAgeMs: number | null
+  writeDeadlineMs: number
+  timeTickIntervalMs: number
+  vchannelsMax: number
+  connectionsMax: number
+  drainTimeoutMs: number
+  logLevel: LogLevel
+  logFormat: LogFormat
+}
+
+export type ConfigKey = keyof DaemonConfig
+
+export interface Setting<T = unknown> {
+  readonly key: ConfigKey
+  /** `--name` of the flag, the key in YAML, and, in capitals with underscores, the environment name. */
+  readonly name: string
+  /** What stands for the value in help: HOST:PORT. */
+  readonly placeholder: string
+  /** As it would be written. */
+  readonly byDefault: string
+  readonly description: string
+  parse(text: string): Parsed<T>
+}
+
+/** Stands for null where a setting can be switched off. */
+const NONE = 'none'
+/** Stands for null where the daemon finds the value out. */
+const AUTO = 'auto'
+
+function orWord<T>(word: string, parse: (text: string) => Parsed<T>): (text: string) => Parsed<T | null> {
+  return (text) => {
+    if (text === word) return { value: null }
+    const parsed = parse(text)
+    return 'reason' in parsed ? { reason: `${parsed.reason}, or ${word}` } : parsed
+  }
+}
+
+function between(
+  parse: (text: string) => Parsed<number>,
+  least: number,
+  most: number,
+  shown: string,
+): (text: string) => Parsed<number> {
+  return (text) => {
+    const parsed = parse(text)
+    if ('reason' in parsed) return { reason: `${parsed.reason}, ${shown}` }
+    return parsed.value < least || parsed.value > most ? { reason: `it has to be ${shown}` } : parsed
+  }
+}
+
+function path(text: string): Parsed<string> {
+  if (text === '' || text.includes('\0')) return { reason: 'it has to be a path' }
+  return { value: text }
+}
+
+function setting<K extends ConfigKey>(
+  key: K,
+  name: string,
+  placeholder: string,
+  byDefault: string,
+  parse: (text: string) => Parsed<DaemonConfig[K]>,
+  description: string,
+): Setting<DaemonConfig[K]> {
+  return { key, name, placeholder, byDefault, parse, description }
+}
+
+export const settings: readonly Setting[] = [
+  setting('data', 'data', 'DIR', './data', path, 'Directory of the data; created with mode 0700.'),
+  setting('listen', 'listen', 'HOST:PORT', '127.0.0.1:7420', parseHostPort, 'Where producers and consumers connect.'),
+  setting(
+    'socket',
+    'socket',
+    'PATH',
+    NONE,
+    orWord(NONE, path),
+    'Unix socket for producers and consumers, mode 0600, at most 107 bytes.',
+  ),
+  setting(
+    'http',
+    'http',
+    'HOST:PORT',
+    '127.0.0.1:7421',
+    orWord(NONE, parseHostPort),
+    'Health and metrics over HTTP; `none` switches it off.',
+  ),
+  setting(
+    'pchannels',
+    'pchannels',
+    'N',
+    '4',
+    between(parseInteger, 1, 1024, 'from 1 to 1024'),
+    'Number of logs in the data directory; fixed when the directory is created.',
+  ),
+  setting(
+    'writeMode',
+    'write-mode',
+    'dsync|fdatasync',
+    AUTO,
+    orWord(AUTO, (text) => parseChoice(text, ['dsync', 'fdatasync'])),
+    'How flushes reach the disk; `auto` takes what a probe of at most 1 s finds, kept for each device.',
+  ),
+  setting(
+    'writeDepth',
+    'write-depth',
+    'N',
+    AUTO,
+    orWord(AUTO, between(parseInteger, 1, 16, 'from 1 to 16')),
+    'Synced writes in flight for each log; `auto` takes what the probe finds.',
+  ),
+  setting(
+    'durability',
+    'durability',
+    'disk|os',
+    'disk',
+    (text) => parseChoice(text, ['disk', 'os']),
+    'When a record is acknowledged: synced to disk, or handed to the operating system. Fixed for each log when it is created.',
+  ),
+  setting(
+    'segmentBytes',
+    'segment-bytes',
+    'BYTES',
+    '64MiB',
+    between(parseBytes, 64 * KIB, GIB, 'from 64KiB to 1GiB'),
+    'Full size of a log segment.',
+  ),
+  setting(
+    'cacheBytes',
+    'cache-bytes',
+    'BYTES',
+    '64MiB',
+    between(parseBytes, 0, 64 * GIB, 'from 0 to 64GiB'),
+    'Write-ahead cache of the newest frames, shared by all logs.',
+  ),
+  setting(
+    'poolBytes',
+    'pool-bytes',
+    'BYTES',
+    '256MiB',
+    between(parseBytes, 0, 64 * GIB, 'from 0 to 64GiB'),
+    'Bound of the files that lie prepared for the logs.',
+  ),
+  setting(
+    'queueBytes',
+    'queue-bytes',
+    'BYTES',
+    '64MiB',
+    between(parseBytes, 4 * KIB, 16 * GIB, 'from 4KiB to 16GiB'),
+    'Bytes that may wait for the disk in each log before producers are held back.',
+  ),
+  setting(
+    'recordBytesMax',
+    'record-bytes-max',
+    'BYTES',
+    '16MiB',
+    between(parseBytes, 1, 256 * MIB, 'from 1 to 256MiB'),
+    'Largest record: payload and properties together.',
+  ),
+  setting(
+    'retentionBytes',
+    'retention-bytes',
+    'BYTES',
+    NONE,
+    orWord(NONE, between(parseBytes, 0, Number.MAX_SAFE_INTEGER, 'not negative')),
+    'Bytes that each pchannel keeps: whole segments go from the front beyond it.',
+  ),
+  setting(
+    'retentionAgeMs',
+    'retention-age',
+    'DURATION',
+    NONE,
+    orWord(NONE, between(parseDuration, 0, 36_500 * DAY_MS, 'at most 36500d')),
+    'A segment goes when its newest record is older.',
+  ),
+  setting(
+    'writeDeadlineMs',
+    'write-deadline',
+    'DURATION',
+    '30s',
+    between(parseDuration, 10, 3_600_000, 'from 10ms to 1h'),
+    'A write that takes longer is given up; the log goes on in a new segment.',
+  ),
+  setting(
+    'timeTickIntervalMs',
+    'time-tick-interval',
+    'DURATION',
+    '10ms',
+    between(parseDuration, 1, 60_000, 'from 1ms to 1m'),
+    'How often consumers are told the watermark.',
+  ),
+  setting(
+    'vchannelsMax',
+    'vchannels-max',
+    'N',
+    '100000',
+    between(parseInteger, 1, 10_000_000, 'from 1 to 10000000'),
+    'Vchannels that may be created in the data directory.',
+  ),
+  setting(
+    'connectionsMax',
+    'connections-max',
+    'N',
+    '1024',
+    between(parseInteger, 1, 100_000, 'from 1 to 100000'),
+    'Connections at a time; more are closed at once.',
+  ),
+  setting(
+    'drainTimeoutMs',
+    'drain-timeout',
+    'DURATION',
+    '10s',
+    between(parseDuration, 0, 3_600_000, 'at most 1h'),
+    'How long a stop waits for what is under way before it stops all the same.',
+  ),
+  setting(
+    'logLevel',
+    'log-level',
+    'LEVEL',
+    'info',
+    (text) => parseChoice(text, logLevels),
+    `Least important lines that are logged: ${logLevels.join(', ')}.`,
+  ),
+  setting(
+    'logFormat',
+    'log-format',
+    'text|json',
+    'text',
+    (text) => parseChoice(text, logFormats),
+    'Form of the log lines on stderr.',
+  ),
+]
+
+/** `write-mode` -> `TIDELOG_WRITE_MODE`. */
+export function environmentName(setting: Pick<Setting, 'name'>): string {
+  return `TIDELOG_${setting.name.toUpperCase().replaceAll('-', '_')}`
+}
+
+/** A value as it would be written in a flag or file; for `config show`. */
+export function formatValue(setting: Setting, config: DaemonConfig): string {
+  const value = config[setting.key]
+  if (value === null) return setting.key === 'writeMode' || setting.key === 'writeDepth' ? AUTO : NONE
+  if (typeof value === 'object') return formatHostPort(value)
+  if (setting.placeholder === 'DURATION') return formatDuration(value as number)
+  if (setting.placeholder === 'BYTES') return formatBytes(value as number)
+  return String(value)
+}
+
+function formatDuration(ms: number): string {
+  if (ms !== 0 && ms % DAY_MS === 0) return `${ms / DAY_MS}d`
+  if (ms !== 0 && ms % 3_600_000 === 0) return `${ms / 3_600_000}h`
+  if (ms !== 0 && ms % 60_000 === 0) return `${ms / 60_000}m`
+  return ms !== 0 && ms % 1_000 === 0 ? `${ms / 1_000}s` : `${ms}ms`
+}
+
+function formatBytes(bytes: number): string {
+  for (const [unit, size] of [
+    ['GiB', GIB],
+    ['MiB', MIB],
+    ['KiB', KIB],
+  ] as const) {
+    if (bytes !== 0 && bytes % size === 0) return `${bytes / size}${unit}`
+  }
+  return String(bytes)
+}
