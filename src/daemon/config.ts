@@ -5,9 +5,8 @@
 import { readFile } from 'node:fs/promises'
 import { parse as parseYaml, YAMLParseError } from 'yaml'
 import { TidelogError } from '../errors.ts'
-import { nearNames } from '../near-names.ts'
 import { type ConfigKey, type DaemonConfig, environmentName, formatValue, type Setting, settings } from './settings.ts'
-import { isLoopbackHost } from './units.ts'
+import { isLoopbackHost, nearNames } from './units.ts'
 
 export type ConfigSource = 'flag' | 'environment' | 'file' | 'default'
 

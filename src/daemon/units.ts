@@ -90,3 +90,40 @@ export function isLoopbackHost(host: string): boolean {
       return false
   }
 }
+
+/** Up to three of `candidates` that are near `name`, best first: what a typing error may have meant. */
+export function nearNames(name: string, candidates: Iterable<string>): string[] {
+  const wanted = name.toLowerCase()
+  const most = Math.max(2, Math.floor(wanted.length / 3))
+  const near: { distance: number; candidate: string }[] = []
+  for (const candidate of candidates) {
+    const distance = editDistance(wanted, candidate.toLowerCase(), most)
+    if (distance > most) continue
+    near.push({ distance, candidate })
+    near.sort((a, b) => a.distance - b.distance || (a.candidate < b.candidate ? -1 : 1))
+    near.length = Math.min(near.length, 3)
+  }
+  return near.map(({ candidate }) => candidate)
+}
+
+/** Insertions, deletions, replacements and swaps of neighbours from `a` to `b`; more than `most` is told as `most + 1`. */
+function editDistance(a: string, b: string, most: number): number {
+  if (Math.abs(a.length - b.length) > most) return most + 1
+  let before: number[] = []
+  let last = Array.from({ length: b.length + 1 }, (_, column) => column)
+  for (let row = 1; row <= a.length; row++) {
+    const current = [row]
+    for (let column = 1; column <= b.length; column++) {
+      const same = a[row - 1] === b[column - 1]
+      let cost = Math.min(last[column]! + 1, current[column - 1]! + 1, last[column - 1]! + (same ? 0 : 1))
+      if (row > 1 && column > 1 && a[row - 1] === b[column - 2] && a[row - 2] === b[column - 1]) {
+        cost = Math.min(cost, before[column - 2]! + 1)
+      }
+      current.push(cost)
+    }
+    if (Math.min(...current) > most) return most + 1
+    before = last
+    last = current
+  }
+  return last[b.length]!
+}

@@ -2,8 +2,6 @@
 import { type BodyHead, decodeProperties } from '../../native-free-storage/index.ts'
 import type { LogStoreRecord, StoreFrame } from './log-store.ts'
 
-/** Bit 0 of a row's flags: the payload is null. */
-const NULL_PAYLOAD = 1
 const noBytes = new Uint8Array(0)
 
 /** What is kept: never changed once it is durable. */
@@ -106,7 +104,7 @@ export class MemoryFrameView implements StoreFrame {
     const name = head.vchannels[index]
     if (name === undefined) return null
     if (this.#filter.vchannels !== null && !this.#filter.vchannels.has(name)) return null
-    const start = head.headLength + head.sectionOffset(index)
+    const start = head.sectionOffset(index)
     return bytes.subarray(start, start + head.sectionLength(index))
   }
 
@@ -115,7 +113,7 @@ export class MemoryFrameView implements StoreFrame {
     const { head, bytes } = frame
     // Where the next record of each vchannel begins in the body.
     const cursors = new Float64Array(head.vchannels.length)
-    for (let index = 0; index < cursors.length; index++) cursors[index] = head.headLength + head.sectionOffset(index)
+    for (let index = 0; index < cursors.length; index++) cursors[index] = head.sectionOffset(index)
     for (let row = 0; row < frame.recordCount; row++) {
       const index = head.vchannelIndex(row)
       const start = cursors[index]!
@@ -129,7 +127,7 @@ export class MemoryFrameView implements StoreFrame {
         vchannel: head.vchannels[index]!,
         type: head.type(row),
         properties: payloadStart === start ? {} : decodeProperties(bytes.subarray(start, payloadStart)),
-        payload: (head.flags(row) & NULL_PAYLOAD) !== 0 ? noBytes : bytes.subarray(payloadStart, end),
+        payload: head.hasNullPayload(row) ? noBytes : bytes.subarray(payloadStart, end),
       }
     }
   }

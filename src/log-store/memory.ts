@@ -2,6 +2,7 @@
  * The log store in memory: for tests and for what needs no durability. It has the order, the ticks, the fencing and
  * the failures of the port; a frame is "durable" when `commit` settled.
  */
+import { type BodyHead, openBodyHead } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
 import type {
   AppendedRange,
@@ -127,8 +128,9 @@ export class MemoryLogs {
 }
 
 interface Pending {
-  body: EncodedBody
   bytes: Buffer
+  head: BodyHead
+  hash: bigint
   barrierTick: bigint
   resolve(range: AppendedRange): void
   reject(error: TidelogError): void
@@ -186,7 +188,10 @@ class MemoryLogStore implements LogStore {
     return this.#log.changed()
   }
 
-  async append(body: EncodedBody, options: { barrierTick?: bigint; signal?: AbortSignal } = {}): Promise<AppendedRange> {
+  async append(
+    body: EncodedBody,
+    options: { barrierTick?: bigint; signal?: AbortSignal } = {},
+  ): Promise<AppendedRange> {
     const { barrierTick = 0n, signal } = options
     if (signal?.aborted) throw aborted(signal, 'not-written')
     this.#refuseIfStopped()
@@ -195,15 +200,18 @@ class MemoryLogStore implements LogStore {
     // Those who wait already go first.
     if (this.#waiters.length > 0 || !this.#hasRoom(length)) await this.#waitForRoom(length, signal)
     else this.#queuedBytes += length
+    // The caller's buffer may be a view of a larger one, or used again.
+    const bytes = Buffer.from(body.bytes)
+    const head = openBodyHead(bytes, length, body.head.recordCount, null)
     return await new Promise<AppendedRange>((resolve, reject) => {
       const onAbort = () => reject(aborted(signal!, 'unknown'))
       signal?.addEventListener('abort', onAbort, { once: true })
       const settled = () => signal?.removeEventListener('abort', onAbort)
       this.#everAppended = true
       this.#queue.push({
-        body,
-        // The caller's buffer may be a view of a larger one, or used again.
-        bytes: Buffer.from(body.bytes),
+        bytes,
+        head,
+        hash: body.hash,
         barrierTick,
         resolve: (range) => {
           settled()
@@ -370,7 +378,7 @@ class MemoryLogStore implements LogStore {
       const flush = this.#queue
       this.#queue = []
       await this.#flush(flush)
-      for (const pending of flush) this.#queuedBytes -= pending.body.bytes.length
+      for (const pending of flush) this.#queuedBytes -= pending.bytes.length
       while (this.#waiters.length > 0 && this.#hasRoom(this.#waiters[0]!.bytes)) this.#waiters[0]!.admit()
     }
     this.#running = null
@@ -384,10 +392,10 @@ class MemoryLogStore implements LogStore {
     }
     const frames: MemoryFrame[] = []
     let lsn = this.#log.nextLsn
-    for (const { body, bytes, barrierTick } of flush) {
-      const recordCount = body.head.recordCount
+    for (const { bytes, head, hash, barrierTick } of flush) {
+      const { recordCount } = head
       const baseTimeTick = this.#ticks.take(recordCount, barrierTick)
-      frames.push({ baseLsn: lsn, baseTimeTick, recordCount, head: body.head, bytes, hash: body.hash })
+      frames.push({ baseLsn: lsn, baseTimeTick, recordCount, head, bytes, hash })
       lsn += recordCount
     }
     try {

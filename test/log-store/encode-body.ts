@@ -1,5 +1,4 @@
 import {
-  defaultBodyLimits,
   loadChecksum,
   openBodyHead,
   planBody,
@@ -11,7 +10,7 @@ import type { EncodedBody } from '../../src/log-store/log-store.ts'
 /** A body as a producer encodes it and a node has checked it. */
 export async function encodeBody(records: readonly RecordInput[]): Promise<EncodedBody> {
   await loadChecksum()
-  const plan = planBody(records, defaultBodyLimits)
+  const plan = planBody(records)
   const bytes = Buffer.alloc(plan.bodyBytes)
   const hash = writeBody(plan, bytes, 0)
   return { bytes, hash, head: openBodyHead(bytes, bytes.length, plan.recordCount, hash) }
