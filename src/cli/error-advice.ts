@@ -1,0 +1,211 @@
+/**
+ * What each error code means, what is still safe, and what to do: printed behind an error by the command line.
+ * docs/ERRORS.md holds the same table; a test keeps both in step with each other and with the lists of codes.
+ */
+import type { ErrorCode } from '../errors.ts'
+
+export interface ErrorAdvice {
+  meaning: string
+  safe: string
+  next: string
+}
+
+const acknowledged = 'Everything that was acknowledged.'
+const nothingTried = 'Everything: nothing was read or written.'
+
+export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
+  ABORTED: {
+    meaning: 'The caller gave up: a signal was aborted, or the command was interrupted.',
+    safe: 'Everything that was acknowledged. An append whose outcome is `unknown` may be in the log.',
+    next: 'Start it again; a reader goes on behind the last LSN that it has seen.',
+  },
+  CLOSED: {
+    meaning: 'The log, the client or the connection was already closed when the call came, or was closed during it.',
+    safe: acknowledged,
+    next: 'Open or connect again. What failed with `not-written` can be sent again as it is.',
+  },
+  CONFIG_INVALID: {
+    meaning:
+      'A flag, a TIDELOG_ variable or a key of the configuration file is unknown or holds a value it cannot have.',
+    safe: nothingTried,
+    next: 'Correct what the message names; `tidelog config show --origin` says where each value comes from.',
+  },
+  CONNECTION_LOST: {
+    meaning: 'The connection to the daemon broke while something was under way.',
+    safe: 'Everything that was acknowledged. An append under way is `unknown`: it may be in the log, once.',
+    next: 'Read the end of the vchannel to see whether the record is there before sending it again.',
+  },
+  DIRECTORY_UNFIT: {
+    meaning:
+      'The directory cannot hold a log: it is on a file system that does not keep the promises a log needs (a network file system, for example), is not writable, or is no directory.',
+    safe: nothingTried,
+    next: 'Choose a directory on a local file system such as ext4 or XFS; the platform table is in docs/OPERATIONS.md.',
+  },
+  DISK_FULL: {
+    meaning: 'The file system has no space for what was to be written.',
+    safe: 'Everything that was acknowledged, and reading goes on. The refused records are not in the log unless the outcome says `unknown`.',
+    next: 'Make room (truncate, shorter retention, a larger disk) and send again; the log goes on by itself in a new segment.',
+  },
+  DRAINING: {
+    meaning: 'The daemon is stopping: it finishes what it accepted and takes nothing new.',
+    safe: 'Everything that was acknowledged. The refused records were not written.',
+    next: 'Send again to the daemon once it runs again.',
+  },
+  FAILED_BEFORE: {
+    meaning:
+      'A record before this one, of the same producer and vchannel, was not written; this one was refused so that the order is kept.',
+    safe: 'Everything that was acknowledged. This record was not written.',
+    next: 'Look at the first failure, then send again from there.',
+  },
+  FENCED: {
+    meaning: 'Another writer has opened the log since: this one may write no more.',
+    safe: 'Everything that was acknowledged. What was under way and not acknowledged is `unknown`.',
+    next: 'Find out who opened the log (its LOCK file names a process). Write through that one, or stop it and open again.',
+  },
+  FORMAT_UNKNOWN: {
+    meaning: 'The file was written by a later version of Tidelog, with a feature that this version does not know.',
+    safe: 'Everything: nothing was changed.',
+    next: 'Upgrade Tidelog to the version that the message names, or use the one that wrote the files.',
+  },
+  FRAME_DAMAGED: {
+    meaning:
+      'Stored bytes are not what was written: a checksum does not fit. The message names file, position and LSNs.',
+    safe: 'Every other frame; reading can go on behind the LSNs that are named.',
+    next: 'Run `tidelog verify` on the data directory to see all that is damaged, and copy the directory before anything else. Look at the disk.',
+  },
+  FRAME_INVALID: {
+    meaning:
+      'The body of a frame breaks a rule of the format although its checksum is right: whoever encoded it is at fault.',
+    safe: 'Everything that was acknowledged. The frame was not written.',
+    next: 'Report it with the name and version of the client that sent it.',
+  },
+  HOST_NOT_LOOPBACK: {
+    meaning: 'The address to listen on is not loopback. There is neither TLS nor authentication yet, so it is refused.',
+    safe: nothingTried,
+    next: 'Listen on 127.0.0.1, ::1 or localhost, or on a Unix socket, and tunnel from elsewhere.',
+  },
+  INVALID_ARGUMENT: {
+    meaning: 'A value that was passed is not possible: a name, a type, a property, an option. The message names it.',
+    safe: 'Everything: it was checked first, and nothing was written.',
+    next: 'Correct the value.',
+  },
+  INVALID_BODY: {
+    meaning:
+      'The daemon received records that it cannot take: rows that contradict their bytes, a property that only the node may write, a vchannel of another group.',
+    safe: 'Everything that was acknowledged. The records were not written.',
+    next: 'Correct the records; if a client library made them, upgrade it and report it.',
+  },
+  IO_FAILED: {
+    meaning: 'The operating system refused to read or write. The cause and the file are in the message.',
+    safe: 'Everything that was acknowledged. A write under way is `unknown`.',
+    next: 'Look at the cause (permissions, the disk, the kernel log). A log that failed recovers when it is opened again.',
+  },
+  LIMIT_EXCEEDED: {
+    meaning: 'A record, a batch, a name or a queue is larger than its limit. The message names the limit.',
+    safe: 'Everything that was acknowledged. What was refused was not written.',
+    next: 'Split it, or raise the limit where that is possible (`tidelog config show`).',
+  },
+  LOCKED: {
+    meaning: 'Another running process has the log or the data directory open for writing. The message names it.',
+    safe: nothingTried,
+    next: 'Use the daemon that runs, stop it first, or choose another --data directory. Reading (`dump`, `verify`) works beside it.',
+  },
+  LOG_DAMAGED: {
+    meaning:
+      'Acknowledged data of the log is missing or changed, so that it is not opened for writing. The message names file, position and LSNs.',
+    safe: 'All that the message does not name. Nothing was changed; reading works up to the damage.',
+    next: 'Copy the directory, then run `tidelog verify` on it: it lists every damage and which LSNs are concerned.',
+  },
+  LOG_MISSING: {
+    meaning: 'There is no log at the path: no manifest and no segments.',
+    safe: 'Everything: nothing was created.',
+    next: "Check the path: it is a data directory (what `serve --data` was given) or one log's directory.",
+  },
+  MANIFEST_DAMAGED: {
+    meaning: 'The newest manifest of the log cannot be read: a checksum does not fit.',
+    safe: 'The segments: nothing was changed, and what they hold is readable by itself.',
+    next: 'Copy the directory, then run `tidelog verify` on it.',
+  },
+  MANIFEST_MISSING: {
+    meaning: 'There are segments in the directory but no manifest that says which of them make up the log.',
+    safe: 'The segments: nothing was changed.',
+    next: 'Copy the directory and look whether a MANIFEST file was removed by hand or left out of a copy. Put it back.',
+  },
+  PLATFORM_UNSUPPORTED: {
+    meaning: 'Tidelog does not run on this operating system: it cannot keep its promises there.',
+    safe: nothingTried,
+    next: 'Use a platform of the table in docs/OPERATIONS.md.',
+  },
+  POISONED: {
+    meaning:
+      'A write or a sync failed, so that nobody can say what is on the disk behind the last acknowledged record. The log takes no more writes until it is opened again.',
+    safe: 'Everything that was acknowledged; reading goes on. What was under way is `unknown`.',
+    next: 'Look at the cause (the disk, the kernel log), then start the daemon again or open the log again: that recovers it.',
+  },
+  POSITION_TRUNCATED: {
+    meaning:
+      'The position asked for was truncated away, by retention or by `truncate`. The message names the first LSN that is left.',
+    safe: 'Everything from the first LSN that is left.',
+    next: 'Read from there or from `earliest`, and know that what lay before is gone.',
+  },
+  PROTOCOL_VERSION: {
+    meaning: 'Client and daemon have no version of the protocol in common.',
+    safe: nothingTried,
+    next: 'Upgrade the older of the two; the message names both versions.',
+  },
+  PROTOCOL_VIOLATION: {
+    meaning: 'The other side sent bytes that are not the protocol. The connection was closed.',
+    safe: 'Everything that was acknowledged. An append under way is `unknown`.',
+    next: 'Check that the address is that of a Tidelog daemon (not its HTTP port), and that nothing between changes bytes.',
+  },
+  QUEUE_FULL: {
+    meaning: 'More is waiting to be written than the queue may hold.',
+    safe: 'Everything that was acknowledged. The refused records were not written.',
+    next: 'Wait and send again; if it stays, the disk is slower than the producers.',
+  },
+  READ_ONLY: {
+    meaning: 'The log was opened for reading only, and something was to be written.',
+    safe: 'Everything: nothing was changed.',
+    next: 'Open it without `readOnly`.',
+  },
+  SEGMENT_MISSING: {
+    meaning: 'A file that the log consists of is not there. The message names it and the LSNs it held.',
+    safe: 'All other segments. Nothing was changed.',
+    next: 'Look for the file (a backup, `quarantine/`), put it back under its name, and run `tidelog verify`.',
+  },
+  SERVER_UNREACHABLE: {
+    meaning: 'No daemon answers at the address.',
+    safe: 'Everything that was acknowledged. Nothing new was written.',
+    next: 'Start one with `tidelog serve` (or `npm start`), or name another with --server or TIDELOG_SERVER.',
+  },
+  SLOW_CONNECTION: {
+    meaning: 'The other side did not read or write for longer than allowed, and the connection was closed.',
+    safe: 'Everything that was acknowledged. An append under way is `unknown`.',
+    next: 'Connect again; look for what blocks the process or the network.',
+  },
+  TERM_STALE: {
+    meaning: 'The log was already opened at a newer term of ownership.',
+    safe: 'Everything: nothing was written at the old term.',
+    next: 'Ask for the present term and owner; do not write at the old one.',
+  },
+  TICK_TOO_FAR_AHEAD: {
+    meaning: 'The barrier tick asked for lies further in the future than allowed.',
+    safe: 'Everything that was acknowledged. The records were not written.',
+    next: 'Check the clocks of the machines that the barrier came from.',
+  },
+  TIMEOUT: {
+    meaning: 'Something did not happen within its deadline. The message names what and how long.',
+    safe: 'Everything that was acknowledged. For an append, the outcome says `not-written` or `unknown`.',
+    next: 'Try again; if it stays, look at the health of the daemon (`tidelog status`) and of the disk.',
+  },
+  USAGE: {
+    meaning: 'The command line is wrong: an unknown command, flag or form of a value.',
+    safe: nothingTried,
+    next: '`tidelog help COMMAND` shows every flag, with an example.',
+  },
+  VCHANNEL_UNKNOWN: {
+    meaning: 'There is no vchannel of that name.',
+    safe: 'Everything: nothing was created.',
+    next: '`tidelog vchannels` lists all; `consume --wait` waits for one that does not exist yet; `produce` creates it.',
+  },
+}
