@@ -1,0 +1,72 @@
+/**
+ * Who decides what a power loss leaves behind: a seed, a fixed answer, or each possibility in turn.
+ */
+import { Random } from './random.ts'
+
+export interface Chooser {
+  /** A number in [0, options). By convention 0 is "lost" and 1 is "kept". */
+  choose(options: number, what: ChoiceKind): number
+}
+
+export type ChoiceKind = 'name' | 'write' | 'sector' | 'length'
+
+/** All pending is lost. */
+export const loseAll: Chooser = { choose: () => 0 }
+
+/** All pending is kept. */
+export const keepAll: Chooser = {
+  choose: (options, what) => (what === 'length' ? options - 1 : Math.min(1, options - 1)),
+}
+
+/**
+ * Random answers. Even coins would nearly always give a mixture; real crashes often keep or lose nearly all. So each
+ * kind of choice gets a leaning for the whole crash.
+ */
+export function seededChoices(seed: number | string): Chooser {
+  const random = new Random(seed)
+  const leanings: Record<ChoiceKind, number> = {
+    name: random.pick([0, 0.1, 0.5, 0.5, 0.9, 1]),
+    write: random.pick([0, 0.1, 0.5, 0.5, 0.9, 1]),
+    sector: random.pick([0.05, 0.5, 0.95]),
+    length: random.pick([0, 0.5, 1]),
+  }
+  const oddities = random.pick([0, 0, 0.1, 0.5])
+  return {
+    choose(options, what) {
+      if (options <= 1) return 0
+      if (what === 'length') return random.chance(leanings.length) ? options - 1 : random.below(options)
+      if (options > 2 && random.chance(oddities)) return random.between(2, options - 1)
+      return random.chance(leanings[what]) ? 1 : 0
+    },
+  }
+}
+
+/**
+ * Runs `visit` once for each sequence of answers, in a fixed order, at most `limit` times. Each run must ask the
+ * same questions after the same answers.
+ * @returns how many runs there were, and whether all sequences were seen.
+ */
+export async function eachChoice(
+  limit: number,
+  visit: (chooser: Chooser) => void | Promise<void>,
+): Promise<{ runs: number; complete: boolean }> {
+  const tape: { answer: number; options: number }[] = []
+  for (let runs = 1; ; runs++) {
+    let position = 0
+    await visit({
+      choose(options) {
+        if (options <= 1) return 0
+        const known = tape[position]
+        if (known === undefined) tape.push({ answer: 0, options })
+        else if (known.options !== options) throw new Error('the questions changed between runs')
+        return tape[position++]!.answer
+      },
+    })
+    tape.length = position
+    while (tape.length > 0 && tape.at(-1)!.answer + 1 >= tape.at(-1)!.options) tape.pop()
+    const last = tape.at(-1)
+    if (last === undefined) return { runs, complete: true }
+    if (runs >= limit) return { runs, complete: false }
+    last.answer++
+  }
+}

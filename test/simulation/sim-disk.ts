@@ -1,0 +1,874 @@
+/**
+ * A disk in memory, driven by a seed, that loses power the way real ones do.
+ *
+ * Each operation takes two steps: at the first its effect enters the page cache and is pending, at the second the
+ * call returns; what it promised to be durable is durable at the second. In between other operations go on, in an
+ * order that the seed decides. `existsSync` takes one step. Power can be lost before any step:
+ *
+ * - `crashAfter(k)` loses it for good: step k+1 and all later ones never happen, calls never settle, and synchronous
+ *   ones throw EIO, so the code under test cannot acknowledge anything any more;
+ * - `reboot(chooser)` gives the disk as it would be found if power were lost now, and leaves this one as it is; so
+ *   one run, with `onStep`, gives as many crash states as wanted.
+ *
+ * `processCrash()` ends one process: its calls never settle, what it wrote stays in the page cache, pending.
+ * `nextProcess()` gives another process's view of the same disk.
+ */
+import {
+  type Disk,
+  DiskError,
+  type DiskFile,
+  type DiskIdentity,
+  type DiskSpace,
+  type WriteSync,
+} from '../../native-free-storage/disk/disk.ts'
+import type { ProcessIdentity } from '../../native-free-storage/environment.ts'
+import { type Chooser, seededChoices } from './choices.ts'
+import { Random } from './random.ts'
+import { SimClock } from './sim-clock.ts'
+import { type PendingWrite, type PowerLossOptions, SimFile } from './sim-file.ts'
+import { type NameMode, SimDirectory, SimNames } from './sim-names.ts'
+
+export type OperationKind =
+  | 'open'
+  | 'create'
+  | 'link'
+  | 'rename'
+  | 'unlink'
+  | 'list'
+  | 'makeDirectory'
+  | 'syncDirectory'
+  | 'exists'
+  | 'space'
+  | 'identify'
+  | 'read'
+  | 'write'
+  | 'sync'
+  | 'truncate'
+  | 'size'
+  | 'close'
+
+export interface Operation {
+  /** The step at which it began. */
+  step: number
+  pid: number
+  kind: OperationKind
+  path: string
+  /** Of `link` and `rename`: the other path. */
+  to: string | undefined
+  position: number | undefined
+  length: number | undefined
+  /** Of a write: to a file opened with `dsync`. */
+  dsync: boolean
+}
+
+export type Fault =
+  /** Fails; with `applied`, after its effect has entered the page cache. */
+  | { fail: string; applied?: boolean }
+  /** A write that writes so many bytes and then fails (EIO unless named). */
+  | { short: number; fail?: string }
+  /** A sync, or a write that syncs, that fails (EIO). What becomes of the data, and that later syncs succeed or not: */
+  | { syncFails: 'marked-clean' | 'reverted' | 'read-only' }
+  /** Does not settle before it is released; its effect enters the cache at once ('landed') or then ('late'). */
+  | { stall: 'landed' | 'late' }
+  /** A read that delivers something else: rot, another sector, a misdirected read. */
+  | { mangle: (bytes: Uint8Array, position: number) => void }
+
+export type FaultRule = (operation: Operation) => Fault | undefined
+
+export interface Stalled {
+  operation: Operation
+  /** Lets it go on, as if nothing had been; or lets it fail. */
+  release(failWith?: string): void
+}
+
+export interface SimDiskOptions {
+  seed?: number | string
+  clock?: SimClock
+  names?: NameMode
+  /** Room for file contents; each file counts 256 bytes more. Default: no bound. */
+  capacityBytes?: number
+  latencyMs?: (operation: Operation, random: Random) => number
+  parallelOperations?: number
+  fileSystem?: string
+}
+
+export interface RebootOptions extends PowerLossOptions {
+  clock?: SimClock
+}
+
+const inodeBytes = 256
+const traceLinesMax = 20_000
+
+function defaultLatencyMs(operation: Operation, random: Random): number {
+  const syncs = operation.kind === 'sync' || operation.kind === 'syncDirectory' || operation.dsync
+  return (syncs ? 0.1 : 0.01) * (0.5 + random.fraction())
+}
+
+/** What all processes of the machine share. */
+class Machine {
+  readonly options: SimDiskOptions
+  readonly clock: SimClock
+  readonly random: Random
+  readonly bootId: string
+  names: SimNames
+  readonly processes = new Map<number, SimDisk>()
+  readonly kernelLocks = new Map<string, number>()
+  readonly rules: FaultRule[] = []
+  readonly stalled: Stalled[] = []
+  readonly trace: { step: number; text: string; operation: Operation }[] = []
+  onStep: ((step: number) => void) | undefined
+  steps = 0
+  crashAt = Number.POSITIVE_INFINITY
+  down = false
+  readOnly = false
+  capacityBytes: number
+  usedBytes = 0
+  order = 0
+  fileIds = 0
+  pids = 100
+  starts = 0
+  readonly crashed: Promise<void>
+  #tellCrash!: () => void
+
+  constructor(options: SimDiskOptions, clock: SimClock, names: SimNames) {
+    this.options = options
+    this.clock = clock
+    this.random = new Random(options.seed ?? 0)
+    this.bootId = `boot-${this.random.u32().toString(16)}`
+    this.names = names
+    this.capacityBytes = options.capacityBytes ?? Number.POSITIVE_INFINITY
+    this.crashed = new Promise((resolve) => {
+      this.#tellCrash = resolve
+    })
+  }
+
+  /** False when the machine is down. */
+  step(): boolean {
+    if (this.down) return false
+    this.onStep?.(this.steps)
+    if (this.steps >= this.crashAt) {
+      this.powerLoss()
+      return false
+    }
+    this.steps++
+    return true
+  }
+
+  powerLoss(): void {
+    if (this.down) return
+    this.down = true
+    this.clock.stop()
+    this.#tellCrash()
+  }
+
+  log(operation: Operation, text: string): void {
+    if (this.trace.length >= traceLinesMax) this.trace.splice(0, traceLinesMax / 2)
+    this.trace.push({ step: this.steps, text, operation })
+  }
+
+  fault(operation: Operation): Fault | undefined {
+    for (const rule of this.rules) {
+      const fault = rule(operation)
+      if (fault !== undefined) return fault
+    }
+    return undefined
+  }
+
+  freeBytes(): number {
+    return Math.max(0, this.capacityBytes - this.usedBytes)
+  }
+
+  forgetIfUnused(file: SimFile): void {
+    if (file.names === 0 && file.openers === 0) this.usedBytes -= file.length + inodeBytes
+  }
+}
+
+/** How an operation ends: the value it gives, computed at its second step. */
+type Finish<T> = () => T
+
+export class SimDisk implements Disk {
+  readonly traits: { parallelOperations: number; dsyncTrusted: boolean }
+  readonly pid: number
+  readonly startTime: string
+  readonly #machine: Machine
+  #dead = false
+  /** Effects in the page cache whose calls have not returned. */
+  readonly #inFlight = new Map<Operation, { land(): void; cut(random: Random): void }>()
+  /** Descriptors that the process holds; its death closes them. */
+  readonly openFiles = new Map<object, SimFile>()
+
+  constructor(options: SimDiskOptions = {}, shared?: { machine: Machine; pid?: number | undefined }) {
+    const mode = options.names ?? 'strict'
+    this.#machine = shared?.machine ?? new Machine(options, options.clock ?? new SimClock(), new SimNames(mode))
+    this.pid = shared?.pid ?? ++this.#machine.pids
+    this.startTime = String(++this.#machine.starts)
+    this.traits = { parallelOperations: this.#machine.options.parallelOperations ?? 4, dsyncTrusted: true }
+    this.#machine.processes.set(this.pid, this)
+  }
+
+  // ---- The machine and its processes ----
+
+  get clock(): SimClock {
+    return this.#machine.clock
+  }
+
+  get bootId(): string {
+    return this.#machine.bootId
+  }
+
+  /** False after the process or the machine went down. */
+  get alive(): boolean {
+    return !this.#dead && !this.#machine.down
+  }
+
+  /** Steps taken since this disk was made, by all processes. */
+  get steps(): number {
+    return this.#machine.steps
+  }
+
+  /** Settles when power is lost. */
+  get crashed(): Promise<void> {
+    return this.#machine.crashed
+  }
+
+  /** The last operations, in words. */
+  get trace(): string[] {
+    return this.#machine.trace.map(({ step, text, operation }) => {
+      const { pid, kind, path, to, position, length } = operation
+      const where = position === undefined ? '' : ` @${position}${length === undefined ? '' : `+${length}`}`
+      return `${step} p${pid} ${kind} ${path}${to === undefined ? '' : ` -> ${to}`}${where}: ${text}`
+    })
+  }
+
+  /** Called before each step, with the steps taken so far; `reboot` may be called in it. */
+  set onStep(callback: ((step: number) => void) | undefined) {
+    this.#machine.onStep = callback
+  }
+
+  /** Power is lost when `steps` have been taken; counted from the making of the disk. */
+  crashAfter(steps: number): void {
+    this.#machine.crashAt = steps
+  }
+
+  powerLoss(): void {
+    this.#machine.powerLoss()
+  }
+
+  /** The disk as it would be found if power were lost now. By default its own seed decides; pass others for more. */
+  reboot(choice: Chooser | number | string = 0, options: RebootOptions = {}): SimDisk {
+    const machine = this.#machine
+    const seed = typeof choice === 'object' ? machine.order : choice
+    const chooser =
+      typeof choice === 'object' ? choice : seededChoices(`${machine.options.seed ?? 0}/${machine.steps}/${choice}`)
+    const clock = options.clock ?? new SimClock({ startMs: machine.clock.nowMs() + 5_000 })
+    let ids = machine.fileIds
+    const names = machine.names.afterPowerLoss(() => ++ids, chooser, options)
+    const next = new Machine(
+      { ...machine.options, clock, seed: `${machine.options.seed ?? 0}/${machine.steps}/${seed}` },
+      clock,
+      names,
+    )
+    next.fileIds = ids
+    next.order = machine.order
+    next.pids = machine.pids
+    next.starts = machine.starts
+    next.capacityBytes = machine.capacityBytes
+    for (const [, file] of names.files()) next.usedBytes += file.length + inodeBytes
+    return new SimDisk({}, { machine: next })
+  }
+
+  /** Ends this process only. Of the writes it had in flight any part may have reached the page cache. */
+  processCrash(seed: number | string = 0): void {
+    if (this.#dead) return
+    this.#dead = true
+    const random = new Random(`${seed}/${this.#machine.steps}`)
+    for (const effect of [...this.#inFlight.values()].reverse()) effect.cut(random)
+    this.#inFlight.clear()
+    for (const file of this.openFiles.values()) {
+      file.openers--
+      this.#machine.forgetIfUnused(file)
+    }
+    this.openFiles.clear()
+    for (const [path, pid] of this.#machine.kernelLocks) if (pid === this.pid) this.#machine.kernelLocks.delete(path)
+  }
+
+  /** Another process's view of this disk; with `pid`, one that has the number of an earlier one. */
+  nextProcess(options: { pid?: number } = {}): SimDisk {
+    return new SimDisk({}, { machine: this.#machine, pid: options.pid })
+  }
+
+  isAlive(identity: ProcessIdentity): boolean {
+    const found = this.#machine.processes.get(identity.pid)
+    return (
+      identity.bootId === this.#machine.bootId &&
+      found !== undefined &&
+      found.startTime === identity.startTime &&
+      found.alive
+    )
+  }
+
+  /** `flock`, as far as the engine needs it; the lock of a dead process is free. */
+  tryKernelLock(path: string): boolean {
+    if (this.#machine.kernelLocks.has(path)) return false
+    this.#machine.kernelLocks.set(path, this.pid)
+    return true
+  }
+
+  releaseKernelLock(path: string): void {
+    if (this.#machine.kernelLocks.get(path) === this.pid) this.#machine.kernelLocks.delete(path)
+  }
+
+  // ---- Faults and damage ----
+
+  /** Adds a rule that may make operations fail; the first rule that answers counts. Returns what removes it. */
+  inject(rule: FaultRule): () => void {
+    const { rules } = this.#machine
+    rules.push(rule)
+    return () => {
+      const index = rules.indexOf(rule)
+      if (index >= 0) rules.splice(index, 1)
+    }
+  }
+
+  /** The operations that a `stall` holds. */
+  get stalled(): readonly Stalled[] {
+    return this.#machine.stalled
+  }
+
+  /** Changes the room on the disk; what is used stays. */
+  setCapacity(bytes: number): void {
+    this.#machine.capacityBytes = bytes
+  }
+
+  /** Leaves room for `bytes` more. */
+  setFreeBytes(bytes: number): void {
+    this.#machine.capacityBytes = this.#machine.usedBytes + bytes
+  }
+
+  /** Remounted: writing is possible again after a failed sync made the file system read-only. */
+  remount(): void {
+    this.#machine.readOnly = false
+  }
+
+  /** Flips a bit, on the medium and in the cache. */
+  flipBit(path: string, position: number, bit: number): void {
+    this.#fileAt(path).poke(position, (old) => old ^ (1 << bit), 1)
+  }
+
+  /** Zeroes a sector, on the medium and in the cache. */
+  zeroSector(path: string, sector: number): void {
+    this.#fileAt(path).poke(sector * 512, () => 0, 512)
+  }
+
+  /** Puts bytes into a file, on the medium and in the cache: an old version, a misdirected write. Never lengthens it. */
+  poke(path: string, position: number, bytes: Uint8Array): void {
+    const file = this.#fileAt(path)
+    for (let i = 0; i < bytes.length; i++) file.poke(position + i, () => bytes[i]!, 1)
+  }
+
+  // ---- Looking in, without a step ----
+
+  /** Makes a directory and its parents durable at once. */
+  prepareDirectory(path: string): void {
+    this.#machine.names.prepare(path)
+  }
+
+  /** A file's bytes as openers see them. */
+  contents(path: string): Uint8Array {
+    return this.#fileAt(path).contents()
+  }
+
+  /** A file's bytes that are certain to survive, if its name does. */
+  durableContents(path: string): Uint8Array {
+    return this.#fileAt(path).durableContents()
+  }
+
+  /** All files, by path, as openers see them. */
+  paths(): string[] {
+    return [...this.#machine.names.files()].map(([path]) => path)
+  }
+
+  /** How much could be lost now. */
+  pending(): { names: number; writes: number; sectors: number } {
+    const counts = { names: this.#machine.names.pending.length, writes: 0, sectors: 0 }
+    for (const [, file] of this.#machine.names.files()) {
+      counts.writes += file.pending.length
+      for (const write of file.pending) counts.sectors += write.sectorCount
+    }
+    return counts
+  }
+
+  usedBytes(): number {
+    return this.#machine.usedBytes
+  }
+
+  // ---- The port ----
+
+  open(path: string, access: 'read' | 'write', sync: WriteSync = 'none'): Promise<DiskFile> {
+    return this.run(operation('open', path), () => {
+      const file = this.#find('open', path)
+      if (!(file instanceof SimFile)) throw new DiskError('EISDIR', 'open', path)
+      if (access === 'write') this.#mustBeWritable('open', path)
+      return this.#openedAtFinish(path, file, access, sync)
+    })
+  }
+
+  create(path: string, sync: WriteSync = 'none'): Promise<DiskFile> {
+    const what = operation('create', path)
+    return this.run(what, () => {
+      const { directory, name } = this.#parent('create', path)
+      if (directory.names.has(name)) throw new DiskError('EEXIST', 'create', path)
+      this.#mustBeWritable('create', path)
+      const machine = this.#machine
+      if (machine.freeBytes() < inodeBytes) throw new DiskError('ENOSPC', 'create', path)
+      machine.usedBytes += inodeBytes
+      const file = new SimFile(++machine.fileIds)
+      const land = this.#change(what, [{ directory, name, node: file }])
+      const opened = this.#openedAtFinish(path, file, 'write', sync)
+      return () => {
+        land()
+        return opened()
+      }
+    })
+  }
+
+  #openedAtFinish(path: string, file: SimFile, access: 'read' | 'write', sync: WriteSync): Finish<DiskFile> {
+    file.openers++
+    const key = {}
+    this.openFiles.set(key, file)
+    return () => new SimDiskFile(this, this.#machine, path, file, access, sync, key)
+  }
+
+  link(existing: string, name: string): Promise<void> {
+    const what = operation('link', existing, { to: name })
+    return this.run(what, () => {
+      const file = this.#find('link', existing)
+      if (!(file instanceof SimFile)) throw new DiskError('EPERM', 'link', existing)
+      const target = this.#parent('link', name)
+      if (target.directory.names.has(target.name)) throw new DiskError('EEXIST', 'link', name)
+      this.#mustBeWritable('link', name)
+      return this.#change(what, [{ ...target, node: file }])
+    })
+  }
+
+  rename(from: string, to: string): Promise<void> {
+    const what = operation('rename', from, { to })
+    return this.run(what, () => {
+      const node = this.#find('rename', from)
+      const source = this.#parent('rename', from)
+      const target = this.#parent('rename', to)
+      const old = target.directory.names.get(target.name)
+      if (old instanceof SimDirectory) throw new DiskError('EISDIR', 'rename', to)
+      this.#mustBeWritable('rename', to)
+      // POSIX: two names of one file stay as they are.
+      if (old === node) return () => undefined
+      const land = this.#change(what, [
+        { ...target, node },
+        { ...source, node: null },
+      ])
+      if (old instanceof SimFile) this.#machine.forgetIfUnused(old)
+      return land
+    })
+  }
+
+  unlink(path: string): Promise<void> {
+    const what = operation('unlink', path)
+    return this.run(what, () => {
+      const file = this.#find('unlink', path)
+      if (!(file instanceof SimFile)) throw new DiskError('EISDIR', 'unlink', path)
+      this.#mustBeWritable('unlink', path)
+      const land = this.#change(what, [{ ...this.#parent('unlink', path), node: null }])
+      this.#machine.forgetIfUnused(file)
+      return land
+    })
+  }
+
+  list(directory: string): Promise<string[]> {
+    return this.run(operation('list', directory), () => {
+      const found = this.#find('list', directory)
+      if (!(found instanceof SimDirectory)) throw new DiskError('ENOTDIR', 'list', directory)
+      const names = [...found.names.keys()]
+      return () => names
+    })
+  }
+
+  makeDirectory(path: string): Promise<void> {
+    const what = operation('makeDirectory', path)
+    return this.run(what, () => {
+      const found = this.#machine.names.find(path)
+      if (found instanceof SimDirectory) return () => undefined
+      if (found !== undefined) throw new DiskError('EEXIST', 'makeDirectory', path)
+      const parent = this.#parent('makeDirectory', path)
+      this.#mustBeWritable('makeDirectory', path)
+      return this.#change(what, [{ ...parent, node: new SimDirectory() }])
+    })
+  }
+
+  syncDirectory(path: string): Promise<void> {
+    return this.run(operation('syncDirectory', path), () => {
+      const directory = this.#find('syncDirectory', path)
+      if (!(directory instanceof SimDirectory)) throw new DiskError('ENOTDIR', 'syncDirectory', path)
+      const { names } = this.#machine
+      const changes = names.syncable(directory)
+      return () => names.makeDurable(changes, directory)
+    })
+  }
+
+  existsSync(path: string): boolean {
+    const what = { ...operation('exists', path), pid: this.pid, step: this.steps }
+    if (this.#dead || !this.#machine.step()) throw new DiskError('EIO', 'exists', path)
+    const fault = this.#machine.fault(what)
+    if (fault !== undefined && 'fail' in fault && fault.fail !== undefined) {
+      throw new DiskError(fault.fail, 'exists', path)
+    }
+    return this.#machine.names.find(path) !== undefined
+  }
+
+  space(directory: string): Promise<DiskSpace> {
+    return this.run(operation('space', directory), () => {
+      this.#find('space', directory)
+      const { capacityBytes } = this.#machine
+      const totalBytes = Number.isFinite(capacityBytes) ? capacityBytes : 2 ** 40
+      return () => ({ totalBytes, freeBytes: Math.min(totalBytes, this.#machine.freeBytes()) })
+    })
+  }
+
+  identify(directory: string): Promise<DiskIdentity> {
+    return this.run(operation('identify', directory), () => {
+      this.#find('identify', directory)
+      return () => ({ fileSystem: this.#machine.options.fileSystem ?? 'ext4', device: '1' })
+    })
+  }
+
+  // ---- How an operation runs ----
+
+  /** Of this module only: the files that are open run their operations here. */
+  run<T>(what: Operation, begin: () => Finish<T>, faulty?: (fault: Fault) => Finish<T> | undefined): Promise<T> {
+    const machine = this.#machine
+    what.pid = this.pid
+    what.step = machine.steps
+    return new Promise<T>((resolve, reject) => {
+      if (this.#dead || !machine.step()) return
+      const fault = machine.fault(what)
+      machine.log(what, fault === undefined ? 'begins' : `begins, fault ${JSON.stringify(fault)}`)
+
+      const beginAtFault = (failWith: string | undefined): Finish<T> => {
+        if (failWith !== undefined) throw new DiskError(failWith, what.kind, what.path)
+        if (fault === undefined) return begin()
+        const code = 'fail' in fault && !('short' in fault) ? fault.fail : undefined
+        if (code !== undefined && !('applied' in fault && fault.applied)) {
+          throw new DiskError(code, what.kind, what.path)
+        }
+        const finish = faulty?.(fault) ?? begin()
+        if (code === undefined) return finish
+        return () => {
+          finish()
+          throw new DiskError(code, what.kind, what.path)
+        }
+      }
+      const end = (finish: Finish<T>) => {
+        if (this.#dead || !machine.step()) return
+        try {
+          const value = finish()
+          machine.log(what, 'done')
+          resolve(value)
+        } catch (error) {
+          machine.log(what, error instanceof DiskError ? error.code : String(error))
+          reject(error)
+        }
+      }
+      const start = (failWith?: string) => {
+        let finish: Finish<T>
+        try {
+          finish = beginAtFault(failWith)
+        } catch (error) {
+          finish = () => {
+            throw error
+          }
+        }
+        if (fault !== undefined && 'stall' in fault && fault.stall === 'landed') {
+          this.#hold(what, (code) =>
+            end(() => {
+              if (code === undefined) return finish()
+              this.#inFlight.get(what)?.land()
+              throw new DiskError(code, what.kind, what.path)
+            }),
+          )
+          return
+        }
+        const latency = (machine.options.latencyMs ?? defaultLatencyMs)(what, machine.random)
+        machine.clock.after(latency, () => end(finish))
+      }
+      if (fault !== undefined && 'stall' in fault && fault.stall === 'late') {
+        this.#hold(what, (code) => {
+          if (this.alive) start(code)
+        })
+      } else start()
+    })
+  }
+
+  #hold(what: Operation, release: (failWith?: string) => void): void {
+    const { stalled } = this.#machine
+    const entry: Stalled = {
+      operation: what,
+      release(failWith) {
+        const index = stalled.indexOf(entry)
+        if (index < 0) return
+        stalled.splice(index, 1)
+        release(failWith)
+      },
+    }
+    stalled.push(entry)
+  }
+
+  /** Of this module only: notes a write whose call has not returned. */
+  trackWrite(what: Operation, file: SimFile, write: PendingWrite): void {
+    this.#inFlight.set(what, {
+      land: () => {
+        write.inFlight = false
+        write.before = undefined
+        this.#inFlight.delete(what)
+      },
+      cut: (random) => {
+        const reached = random.pick([0, write.sectorCount, random.below(write.sectorCount + 1)])
+        const lengthBefore = file.length
+        file.cutInFlight(write, reached)
+        this.#machine.usedBytes += file.length - lengthBefore
+      },
+    })
+  }
+
+  /** Of this module only: the call of a write or of a change of names returns. */
+  land(what: Operation): void {
+    this.#inFlight.get(what)?.land()
+  }
+
+  #fileAt(path: string): SimFile {
+    const file = this.#machine.names.find(path)
+    if (!(file instanceof SimFile)) throw new Error(`no file at ${path}`)
+    return file
+  }
+
+  #find(kind: OperationKind, path: string) {
+    const node = this.#machine.names.find(path)
+    if (node === undefined) throw new DiskError('ENOENT', kind, path)
+    return node
+  }
+
+  #parent(kind: OperationKind, path: string) {
+    const parent = this.#machine.names.parent(path)
+    if (parent === undefined) throw new DiskError('ENOENT', kind, path)
+    return parent
+  }
+
+  #mustBeWritable(kind: OperationKind, path: string): void {
+    if (this.#machine.readOnly) throw new DiskError('EROFS', kind, path)
+  }
+
+  #change(what: Operation, effects: Parameters<SimNames['change']>[2]): Finish<void> {
+    const description = `${what.kind} ${what.path}${what.to === undefined ? '' : ` -> ${what.to}`}`
+    const change = this.#machine.names.change(++this.#machine.order, description, effects)
+    const land = () => {
+      change.inFlight = false
+      this.#inFlight.delete(what)
+    }
+    // A process that dies during the call has made the change: the system carries it out as a whole.
+    this.#inFlight.set(what, { land, cut: land })
+    return land
+  }
+}
+
+function operation(kind: OperationKind, path: string, rest: Partial<Operation> = {}): Operation {
+  return { step: 0, pid: 0, kind, path, to: undefined, position: undefined, length: undefined, dsync: false, ...rest }
+}
+
+class SimDiskFile implements DiskFile {
+  readonly path: string
+  readonly #disk: SimDisk
+  readonly #machine: Machine
+  readonly #file: SimFile
+  readonly #access: 'read' | 'write'
+  readonly #dsync: boolean
+  readonly #key: object
+  #busy = 0
+  #closed: Promise<void> | undefined
+  #onIdle: (() => void) | undefined
+
+  constructor(
+    disk: SimDisk,
+    machine: Machine,
+    path: string,
+    file: SimFile,
+    access: 'read' | 'write',
+    sync: WriteSync,
+    key: object,
+  ) {
+    this.path = path
+    this.#disk = disk
+    this.#machine = machine
+    this.#file = file
+    this.#access = access
+    this.#dsync = sync === 'dsync'
+    this.#key = key
+  }
+
+  read(target: Uint8Array, offset: number, length: number, position: number): Promise<number> {
+    const read = () => this.#file.read(target, offset, Math.min(length, target.length - offset), position)
+    return this.#run(
+      operation('read', this.path, { position, length }),
+      () => read,
+      (fault) => {
+        if (!('mangle' in fault)) return undefined
+        return () => {
+          const count = read()
+          fault.mangle(target.subarray(offset, offset + count), position)
+          return count
+        }
+      },
+    )
+  }
+
+  write(bytes: Uint8Array, position: number): Promise<void> {
+    const what = operation('write', this.path, { position, length: bytes.length, dsync: this.#dsync })
+    return this.#run(
+      what,
+      () => this.#beginWrite(what, bytes, position, {}),
+      (fault) => {
+        if ('short' in fault) {
+          return this.#beginWrite(what, bytes, position, {
+            limit: Math.min(fault.short, bytes.length - 1),
+            failWith: fault.fail ?? 'EIO',
+          })
+        }
+        if ('syncFails' in fault) return this.#beginWrite(what, bytes, position, { syncFails: fault.syncFails })
+        // It fails although its bytes are in the cache: nothing was made durable.
+        if ('applied' in fault) return this.#beginWrite(what, bytes, position, { unsynced: true })
+        return undefined
+      },
+    )
+  }
+
+  #beginWrite(
+    what: Operation,
+    bytes: Uint8Array,
+    position: number,
+    turn: { limit?: number; failWith?: string; syncFails?: SyncFailure; unsynced?: boolean },
+  ): Finish<void> {
+    this.#mustBeWritable('write')
+    const machine = this.#machine
+    const limit = turn.limit ?? bytes.length
+    const room = Math.max(0, this.#file.length + machine.freeBytes() - position)
+    const part = bytes.subarray(0, Math.min(limit, room))
+    const code = room < limit ? 'ENOSPC' : (turn.failWith ?? 'EIO')
+    let write: PendingWrite | undefined
+    if (part.length > 0) {
+      const lengthBefore = this.#file.length
+      write = this.#file.write(++machine.order, part, position)
+      machine.usedBytes += this.#file.length - lengthBefore
+      this.#disk.trackWrite(what, this.#file, write)
+    }
+    return () => {
+      this.#disk.land(what)
+      if (part.length < bytes.length) throw new DiskError(code, 'write', this.path, { bytesWritten: part.length })
+      if (write === undefined || turn.unsynced) return
+      if (turn.syncFails !== undefined) this.#failSync([write], turn.syncFails, 'write')
+      if (!this.#dsync) return
+      this.#file.makeDurable([write])
+      machine.names.makeDurable(machine.names.syncableWith(this.#file))
+    }
+  }
+
+  sync(): Promise<void> {
+    const covered = () => this.#file.syncable()
+    return this.#run(
+      operation('sync', this.path),
+      () => {
+        const { names } = this.#machine
+        const writes = covered()
+        const changes = names.syncableWith(this.#file)
+        return () => {
+          if (this.#machine.readOnly && writes.length > 0) throw new DiskError('EROFS', 'sync', this.path)
+          this.#file.makeDurable(writes)
+          names.makeDurable(changes)
+        }
+      },
+      (fault) => {
+        if ('applied' in fault) return () => undefined
+        if (!('syncFails' in fault)) return undefined
+        const writes = covered()
+        return () => this.#failSync(writes, fault.syncFails, 'sync')
+      },
+    )
+  }
+
+  truncate(length: number): Promise<void> {
+    return this.#run(operation('truncate', this.path, { length }), () => {
+      this.#mustBeWritable('truncate')
+      const machine = this.#machine
+      const growth = length - this.#file.length
+      if (growth > machine.freeBytes()) throw new DiskError('ENOSPC', 'truncate', this.path)
+      machine.usedBytes += growth
+      const writes = this.#file.truncate(++machine.order, length)
+      return () => {
+        for (const write of writes) write.inFlight = false
+      }
+    })
+  }
+
+  size(): Promise<number> {
+    return this.#run(operation('size', this.path), () => {
+      const { length } = this.#file
+      return () => length
+    })
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    if (this.#busy > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve
+      })
+    }
+    const forget = () => {
+      if (!this.#disk.openFiles.delete(this.#key)) return
+      this.#file.openers--
+      this.#machine.forgetIfUnused(this.#file)
+    }
+    // As with close(2), the descriptor is gone even when it fails.
+    await this.#disk
+      .run(operation('close', this.path), () => forget)
+      .catch((error) => {
+        forget()
+        throw error
+      })
+  }
+
+  async #run<T>(what: Operation, begin: () => Finish<T>, faulty?: (fault: Fault) => Finish<T> | undefined): Promise<T> {
+    if (this.#closed !== undefined) throw new DiskError('EBADF', what.kind, this.path)
+    this.#busy++
+    try {
+      return await this.#disk.run(what, begin, faulty)
+    } finally {
+      this.#busy--
+      if (this.#busy === 0) this.#onIdle?.()
+    }
+  }
+
+  #mustBeWritable(kind: OperationKind): void {
+    if (this.#access === 'read') throw new DiskError('EBADF', kind, this.path)
+    if (this.#machine.readOnly) throw new DiskError('EROFS', kind, this.path)
+  }
+
+  #failSync(covered: readonly PendingWrite[], how: SyncFailure, kind: OperationKind): never {
+    if (how === 'marked-clean') this.#file.markClean(covered)
+    if (how === 'reverted') this.#file.revert(covered)
+    if (how === 'read-only') this.#machine.readOnly = true
+    throw new DiskError('EIO', kind, this.path)
+  }
+}
+
+type SyncFailure = 'marked-clean' | 'reverted' | 'read-only'
