@@ -42,7 +42,7 @@ import { damaged, unknownFormat } from './format-error.ts'
 import { FRAME_RECORDS_MAX } from './frame-header.ts'
 import { isAllZero, paddedTo8, readBigU64 } from './integers.ts'
 import { decodeUtf8 } from './text.ts'
-import { vchannelNameFault } from './vchannel-names.ts'
+import { hasControlCharacter } from './vchannel-names.ts'
 
 interface Parts {
   headLength: number
@@ -305,8 +305,7 @@ function readNames(source: Buffer, parts: Parts): string[] {
     if (next > end) throw damaged(`the name of vchannel ${vchannel} lies beyond the names`, at)
     const name = decodeUtf8(source, at + 1, next)
     if (name === null) throw damaged(`the name of vchannel ${vchannel} is not valid UTF-8`, at)
-    const fault = vchannelNameFault(name)
-    if (fault !== null) throw damaged(`the name of vchannel ${vchannel}: ${fault}`, at)
+    if (hasControlCharacter(name)) throw damaged(`the name of vchannel ${vchannel} has control characters`, at)
     names.push(name)
     at = next
   }
@@ -340,10 +339,13 @@ function checkTable(source: Buffer, parts: Parts): void {
   const { recordCount, vchannelCount, contextCount, stride } = parts
   const table = tableOffset(parts)
   const view = new DataView(source.buffer, source.byteOffset + table, recordCount * stride)
-  const lengths = new Float64Array(vchannelCount)
-  const counts = new Uint32Array(vchannelCount)
+  // One vchannel is the usual case, and two typed arrays cost more than all the rest of a small body.
+  const lengths = vchannelCount === 1 ? null : new Float64Array(vchannelCount)
+  const counts = vchannelCount === 1 ? null : new Uint32Array(vchannelCount)
+  let onlyLength = 0
   for (let row = 0, at = 0; row < recordCount; row++, at += stride) {
     const payloadLength = view.getUint32(at + ROW_PAYLOAD_LENGTH, true)
+    const length = payloadLength + view.getUint32(at + ROW_PROPERTIES_LENGTH, true)
     const vchannel = view.getUint16(at + ROW_VCHANNEL, true)
     const flags = view.getUint16(at + ROW_FLAGS, true)
     if (vchannel >= vchannelCount) throw damaged(`record ${row} has the vchannel index ${vchannel}`, table + at)
@@ -351,16 +353,21 @@ function checkTable(source: Buffer, parts: Parts): void {
       throw damaged(`record ${row} has a context index beyond the ${contextCount} contexts`, table + at)
     }
     if (flags !== 0) checkRowFlags(flags, payloadLength, row, table + at)
-    lengths[vchannel]! += payloadLength + view.getUint32(at + ROW_PROPERTIES_LENGTH, true)
-    counts[vchannel]!++
+    if (lengths === null || counts === null) {
+      onlyLength += length
+    } else {
+      lengths[vchannel]! += length
+      counts[vchannel]!++
+    }
   }
   for (let vchannel = 0; vchannel < vchannelCount; vchannel++) {
     const entry = BODY_HEADER_BYTES + vchannel * DIRECTORY_ENTRY_BYTES
-    const count = counts[vchannel]!
+    const count = counts === null ? recordCount : counts[vchannel]!
     if (count === 0 || count !== source.readUInt32LE(entry + ENTRY_RECORDS)) {
       throw damaged(`vchannel ${vchannel} has ${count} rows, which its entry denies`, entry + ENTRY_RECORDS)
     }
-    if (lengths[vchannel] !== source.readUInt32LE(entry + ENTRY_RAW_LENGTH)) {
+    const length = lengths === null ? onlyLength : lengths[vchannel]!
+    if (length !== source.readUInt32LE(entry + ENTRY_RAW_LENGTH)) {
       throw damaged(`the rows of vchannel ${vchannel} do not add up to its section`, entry + ENTRY_RAW_LENGTH)
     }
   }

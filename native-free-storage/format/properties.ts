@@ -10,7 +10,7 @@
  */
 import { damaged, FormatError } from './format-error.ts'
 import { asBuffer } from './integers.ts'
-import { decodeUtf8, isWellFormed } from './text.ts'
+import { decodeUtf8, UTF8_BYTES_A_UNIT, writeUtf8 } from './text.ts'
 
 export const PROPERTIES_MAX = 65_535
 export const PROPERTY_KEY_BYTES_MAX = 65_535
@@ -19,36 +19,44 @@ const COUNT_BYTES = 2
 const ITEM_BYTES = 6
 const VALUE_LENGTH = 2
 
-/** Length of what `writeProperties` writes. Throws INVALID_ARGUMENT or LIMIT_EXCEEDED. */
-export function propertiesLength(properties: Readonly<Record<string, string>>): number {
-  let count = 0
-  let length = COUNT_BYTES
-  for (const key of Object.keys(properties)) {
+/**
+ * No encoding of these properties is longer than this, and none shorter than a third of it. Throws INVALID_ARGUMENT for
+ * what is not a string, LIMIT_EXCEEDED for too many.
+ */
+export function propertiesBytesBound(properties: Readonly<Record<string, string>>, keys: readonly string[]): number {
+  const count = keys.length
+  if (count > PROPERTIES_MAX) throw new FormatError('LIMIT_EXCEEDED', `${count} properties pass ${PROPERTIES_MAX}`)
+  let bound = count === 0 ? 0 : COUNT_BYTES
+  for (let index = 0; index < count; index++) {
+    const key = keys[index]!
     const value = properties[key]
     if (typeof value !== 'string') throw new FormatError('INVALID_ARGUMENT', `the property "${key}" is not a string`)
-    if (!isWellFormed(key) || !isWellFormed(value)) {
-      throw new FormatError('INVALID_ARGUMENT', `the property "${key}" has a lone surrogate, which UTF-8 cannot hold`)
-    }
-    const keyBytes = Buffer.byteLength(key)
+    bound += ITEM_BYTES + UTF8_BYTES_A_UNIT * (key.length + value.length)
+  }
+  return bound
+}
+
+/**
+ * Writes the properties under `keys`, of which there is one, where `propertiesBytesBound` bytes are free; returns the
+ * offset behind them. Throws INVALID_ARGUMENT or LIMIT_EXCEEDED.
+ */
+export function writeProperties(
+  properties: Readonly<Record<string, string>>,
+  keys: readonly string[],
+  target: Buffer,
+  offset: number,
+): number {
+  target.writeUInt16LE(keys.length, offset)
+  let at = offset + COUNT_BYTES
+  for (let index = 0; index < keys.length; index++) {
+    const key = keys[index]!
+    const keyBytes = writeUtf8(target, at + ITEM_BYTES, key)
+    if (keyBytes < 0) throw unencodable(key)
     if (keyBytes > PROPERTY_KEY_BYTES_MAX) {
       throw new FormatError('LIMIT_EXCEEDED', `a property key of ${keyBytes} bytes passes ${PROPERTY_KEY_BYTES_MAX}`)
     }
-    length += ITEM_BYTES + keyBytes + Buffer.byteLength(value)
-    count++
-  }
-  if (count > PROPERTIES_MAX) throw new FormatError('LIMIT_EXCEEDED', `${count} properties pass ${PROPERTIES_MAX}`)
-  return count === 0 ? 0 : length
-}
-
-/** Writes what `propertiesLength` has measured and accepted; returns the offset behind it. */
-export function writeProperties(properties: Readonly<Record<string, string>>, target: Buffer, offset: number): number {
-  const keys = Object.keys(properties)
-  if (keys.length === 0) return offset
-  target.writeUInt16LE(keys.length, offset)
-  let at = offset + COUNT_BYTES
-  for (const key of keys) {
-    const keyBytes = target.write(key, at + ITEM_BYTES)
-    const valueBytes = target.write(properties[key]!, at + ITEM_BYTES + keyBytes)
+    const valueBytes = writeUtf8(target, at + ITEM_BYTES + keyBytes, properties[key]!)
+    if (valueBytes < 0) throw unencodable(key)
     target.writeUInt16LE(keyBytes, at)
     target.writeUInt32LE(valueBytes, at + VALUE_LENGTH)
     at += ITEM_BYTES + keyBytes + valueBytes
@@ -56,10 +64,15 @@ export function writeProperties(properties: Readonly<Record<string, string>>, ta
   return at
 }
 
+/** Throws INVALID_ARGUMENT or LIMIT_EXCEEDED. */
 export function encodeProperties(properties: Readonly<Record<string, string>>): Buffer {
-  const bytes = Buffer.allocUnsafe(propertiesLength(properties))
-  writeProperties(properties, bytes, 0)
-  return bytes
+  const keys = Object.keys(properties)
+  const bytes = Buffer.allocUnsafe(propertiesBytesBound(properties, keys))
+  return keys.length === 0 ? bytes : bytes.subarray(0, writeProperties(properties, keys, bytes, 0))
+}
+
+function unencodable(key: string): FormatError {
+  return new FormatError('INVALID_ARGUMENT', `the property "${key}" has a lone surrogate, which UTF-8 cannot hold`)
 }
 
 /**

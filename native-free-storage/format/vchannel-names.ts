@@ -25,6 +25,11 @@ export function vchannelNameFault(name: unknown): string | null {
   return null
 }
 
+/** For text that was decoded from at most 255 bytes of UTF-8: whether a name may not be so. */
+export function hasControlCharacter(name: string): boolean {
+  return CONTROL_CHARACTER.test(name)
+}
+
 /** The hash under which an index knows a vchannel: of its name in UTF-8. */
 export function vchannelNameHash(name: string): bigint {
   return hash64(Buffer.from(name))
