@@ -35,8 +35,21 @@ export interface NodeService {
    * order of the calls. What can be refused without waiting (a body of another group, draining, a failed log) is refused
    * in the call itself or in the microtasks right behind it, so that no later frame of the producer slips past.
    */
-  append(group: number, body: EncodedBody, options: { barrierTick?: bigint; signal?: AbortSignal }): Promise<AppendedRange>
-  read(group: number, options: { from: StorePosition; vchannels: readonly string[]; types?: readonly number[]; follow: boolean; signal: AbortSignal }): AsyncIterable<StoreFrame>
+  append(
+    group: number,
+    body: EncodedBody,
+    options: { barrierTick?: bigint; signal?: AbortSignal },
+  ): Promise<AppendedRange>
+  read(
+    group: number,
+    options: {
+      from: StorePosition
+      vchannels: readonly string[]
+      types?: readonly number[]
+      follow: boolean
+      signal: AbortSignal
+    },
+  ): AsyncIterable<StoreFrame>
   /** One above the last durable LSN of the group. */
   nextLsn(group: number): number
   /** Settles when `nextLsn`, `firstLsn` or the state of the group has changed since the call (the store's `changed`). */

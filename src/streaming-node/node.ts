@@ -1,0 +1,224 @@
+/**
+ * A streaming node: a fixed number of pchannels, each one log, and the catalog of the vchannels that live on them. It
+ * knows log stores and no files, so that it runs on the engine and in memory alike.
+ */
+import { loadChecksum } from '../../native-free-storage/index.ts'
+import { TidelogError } from '../errors.ts'
+import type { AppendedRange, EncodedBody, LogStoreOpener, StoreFrame, StorePosition } from '../log-store/log-store.ts'
+import { type Logger, silentLogger } from '../observability/logger.ts'
+import type { GroupStatus, NodeService, VchannelInfo } from './node-service.ts'
+import { type AppendObserver, Pchannel } from './pchannel.ts'
+import { CATALOG_LOG, VchannelCatalog } from './vchannel-catalog.ts'
+
+export interface NodeOptions {
+  /** Opens the logs `0` to `pchannels - 1`, and `catalog`. */
+  stores: LogStoreOpener
+  pchannels: number
+  /** Given from outside; default 0, for a node that has its data for itself. */
+  ownerTerm?: number
+  /** How often connections publish the watermark; default 10. */
+  timeTickIntervalMs?: number
+  /** Default 100,000. */
+  vchannelsMax?: number
+  /** Pchannels that are opened at a time; default 4. */
+  openingMax?: number
+  observer?: AppendObserver
+  logger?: Logger
+  clock?: { nowMs(): number; monotonicMs(): number }
+}
+
+const noObserver: AppendObserver = { appended: () => {}, appendFailed: () => {} }
+const systemClock = { nowMs: () => Date.now(), monotonicMs: () => performance.now() }
+
+export class StreamingNode implements NodeService {
+  readonly timeTickIntervalMs: number
+  readonly #pchannels: readonly Pchannel[]
+  readonly #catalog: VchannelCatalog
+  readonly #logger: Logger
+  readonly #usable = (group: number) => this.#pchannels[group]!.usable
+  #accepting = true
+  #creating = 0
+  #creationsSettled: (() => void)[] = []
+  #closing: Promise<void> | null = null
+
+  private constructor(
+    pchannels: readonly Pchannel[],
+    catalog: VchannelCatalog,
+    timeTickIntervalMs: number,
+    logger: Logger,
+  ) {
+    this.#pchannels = pchannels
+    this.#catalog = catalog
+    this.timeTickIntervalMs = timeTickIntervalMs
+    this.#logger = logger
+  }
+
+  /**
+   * Opens the catalog, without which nothing goes, and the pchannels, each of which may be failed.
+   *
+   * @throws TidelogError what opening or reading the catalog threw.
+   */
+  static async open(options: NodeOptions): Promise<StreamingNode> {
+    const { stores, pchannels, ownerTerm = 0, timeTickIntervalMs = 10, vchannelsMax = 100_000 } = options
+    const { observer = noObserver, logger = silentLogger, clock = systemClock, openingMax = 4 } = options
+    await loadChecksum()
+    const catalogStore = await stores.open(CATALOG_LOG, ownerTerm)
+    const opened: Pchannel[] = []
+    try {
+      const catalog = await VchannelCatalog.open(catalogStore, { pchannels, vchannelsMax, nowMs: () => clock.nowMs() })
+      let next = 0
+      const openSome = async () => {
+        for (let number = next++; number < pchannels; number = next++) {
+          opened[number] = await Pchannel.open(stores, number, ownerTerm, observer, () => clock.monotonicMs())
+        }
+      }
+      await Promise.all(Array.from({ length: openingMax }, openSome))
+      for (const { number, failure } of opened) {
+        if (failure !== null)
+          logger.error('pchannel failed to open; the others go on', { pchannel: number, error: failure })
+      }
+      return new StreamingNode(opened, catalog, timeTickIntervalMs, logger)
+    } catch (error) {
+      await Promise.allSettled([catalogStore.close(), ...opened.map((pchannel) => pchannel.close())])
+      throw error
+    }
+  }
+
+  get accepting(): boolean {
+    return this.#accepting
+  }
+
+  async resolve(vchannel: string, create: boolean): Promise<VchannelInfo> {
+    const known = this.#catalog.get(vchannel)
+    if (known !== undefined) return known
+    if (!create) throw unknownVchannel(vchannel)
+    if (!this.#accepting) throw draining()
+    this.#creating++
+    try {
+      return await this.#catalog.create(vchannel, this.#usable)
+    } finally {
+      this.#creating--
+      if (this.#creating === 0) for (const settled of this.#creationsSettled.splice(0)) settled()
+    }
+  }
+
+  vchannels(): readonly VchannelInfo[] {
+    return this.#catalog.list()
+  }
+
+  append(
+    group: number,
+    body: EncodedBody,
+    options: { barrierTick?: bigint; signal?: AbortSignal },
+  ): Promise<AppendedRange> {
+    if (!this.#accepting) return Promise.reject(draining())
+    const pchannel = this.#pchannels[group]
+    if (pchannel === undefined) return Promise.reject(unknownGroup(group))
+    for (const name of body.head.vchannels) {
+      // The empty name speaks to every vchannel of the pchannel: that is for the node, not for one producer.
+      if (this.#catalog.get(name)?.group !== group) return Promise.reject(foreignVchannel(name, group))
+    }
+    return pchannel.append(body, options)
+  }
+
+  read(
+    group: number,
+    options: {
+      from: StorePosition
+      vchannels: readonly string[]
+      types?: readonly number[]
+      follow: boolean
+      signal: AbortSignal
+    },
+  ): AsyncIterable<StoreFrame> {
+    return this.#pchannel(group).read(options)
+  }
+
+  nextLsn(group: number): number {
+    return this.#pchannel(group).nextLsn
+  }
+
+  firstLsn(group: number): number {
+    return this.#pchannel(group).firstLsn
+  }
+
+  changed(group: number): Promise<void> {
+    return this.#pchannel(group).changed()
+  }
+
+  watermark(group: number): bigint {
+    return this.#pchannel(group).watermark()
+  }
+
+  status(): readonly GroupStatus[] {
+    return this.#pchannels.map((pchannel) => pchannel.status(this.#catalog.count(pchannel.number)))
+  }
+
+  async truncateBefore(vchannel: string, lsn: number): Promise<{ firstLsn: number }> {
+    const info = this.#catalog.get(vchannel)
+    if (info === undefined) throw unknownVchannel(vchannel)
+    if (!this.#accepting) throw draining()
+    const pchannel = this.#pchannel(info.group)
+    if (!Number.isSafeInteger(lsn) || lsn < 0 || lsn > pchannel.nextLsn) {
+      throw new TidelogError(
+        'INVALID_ARGUMENT',
+        `LSN ${lsn} is outside of the log of "${vchannel}", which ends before ${pchannel.nextLsn}. Nothing was removed.`,
+        { lsn, outcome: 'not-written' },
+      )
+    }
+    await pchannel.truncateBefore(lsn)
+    return { firstLsn: pchannel.firstLsn }
+  }
+
+  /** From now on nothing new is taken; settles when all that was taken is settled. Idempotent. */
+  async drain(): Promise<void> {
+    this.#accepting = false
+    if (this.#creating > 0) await new Promise<void>((resolve) => this.#creationsSettled.push(resolve))
+    await Promise.all(this.#pchannels.map((pchannel) => pchannel.drained()))
+  }
+
+  /** Seals and closes every log, also when one of them fails at it. Idempotent. */
+  close(): Promise<void> {
+    this.#accepting = false
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    const closings = [...this.#pchannels.map((pchannel) => pchannel.close()), this.#catalog.close()]
+    for (const [index, closed] of (await Promise.allSettled(closings)).entries()) {
+      if (closed.status === 'fulfilled') continue
+      const log = index < this.#pchannels.length ? String(index) : CATALOG_LOG
+      this.#logger.error('a log did not close cleanly; what was acknowledged is kept', { log, error: closed.reason })
+    }
+  }
+
+  #pchannel(group: number): Pchannel {
+    const pchannel = this.#pchannels[group]
+    if (pchannel === undefined) throw unknownGroup(group)
+    return pchannel
+  }
+}
+
+function draining(): TidelogError<'DRAINING'> {
+  return new TidelogError('DRAINING', 'the node is stopping and takes nothing new; try again at the next one', {
+    outcome: 'not-written',
+    retriable: true,
+  })
+}
+
+function unknownVchannel(name: string): TidelogError<'VCHANNEL_UNKNOWN'> {
+  return new TidelogError('VCHANNEL_UNKNOWN', `there is no vchannel ${JSON.stringify(name)}`, {
+    outcome: 'not-written',
+  })
+}
+
+function unknownGroup(group: number): TidelogError {
+  return new TidelogError('INVALID_ARGUMENT', `there is no group ${group} at this node`, { outcome: 'not-written' })
+}
+
+function foreignVchannel(name: string, group: number): TidelogError<'INVALID_BODY'> {
+  return new TidelogError('INVALID_BODY', `vchannel ${JSON.stringify(name)} does not belong to group ${group}`, {
+    outcome: 'not-written',
+  })
+}

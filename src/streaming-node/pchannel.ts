@@ -1,0 +1,189 @@
+/** One pchannel of a node: its log, or why there is none. A failed one never takes the others down. */
+import { TidelogError } from '../errors.ts'
+import type {
+  AppendedRange,
+  EncodedBody,
+  LogStore,
+  LogStoreOpener,
+  LogStoreReadOptions,
+  StoreFrame,
+} from '../log-store/log-store.ts'
+import type { GroupStatus } from './node-service.ts'
+
+/** What is told of each append: for metrics. Both are called once a frame, never for each record. */
+export interface AppendObserver {
+  appended(pchannel: number, records: number, bytes: number, seconds: number): void
+  appendFailed(pchannel: number, outcome: 'not-written' | 'unknown'): void
+}
+
+export class Pchannel {
+  readonly number: number
+  readonly #ownerTerm: number
+  readonly #store: LogStore | null
+  readonly #failure: TidelogError | null
+  readonly #observer: AppendObserver
+  readonly #monotonicMs: () => number
+  #inFlight = 0
+  #settled: (() => void) | null = null
+
+  private constructor(
+    number: number,
+    ownerTerm: number,
+    store: LogStore | TidelogError,
+    observer: AppendObserver,
+    monotonicMs: () => number,
+  ) {
+    this.number = number
+    this.#ownerTerm = ownerTerm
+    this.#store = store instanceof TidelogError ? null : store
+    this.#failure = store instanceof TidelogError ? store : null
+    this.#observer = observer
+    this.#monotonicMs = monotonicMs
+  }
+
+  /** Never rejects: a log that cannot be opened makes a failed pchannel. */
+  static async open(
+    opener: LogStoreOpener,
+    number: number,
+    ownerTerm: number,
+    observer: AppendObserver,
+    monotonicMs: () => number,
+  ): Promise<Pchannel> {
+    let store: LogStore | TidelogError
+    try {
+      store = await opener.open(String(number), ownerTerm)
+    } catch (cause) {
+      store =
+        cause instanceof TidelogError
+          ? cause
+          : new TidelogError('IO_FAILED', `pchannel ${number} cannot be opened: ${(cause as Error).message}`, { cause })
+    }
+    return new Pchannel(number, ownerTerm, store, observer, monotonicMs)
+  }
+
+  /** Why the log could not be opened. */
+  get failure(): TidelogError | null {
+    return this.#failure
+  }
+
+  get firstLsn(): number {
+    return this.#store?.firstLsn ?? 0
+  }
+
+  get nextLsn(): number {
+    return this.#store?.nextLsn ?? 0
+  }
+
+  get usable(): boolean {
+    return this.#store !== null && this.#store.status().state !== 'failed'
+  }
+
+  watermark(): bigint {
+    return this.#store?.watermark() ?? 0n
+  }
+
+  /** Never settles for a pchannel that could not be opened: nothing changes there. */
+  changed(): Promise<void> {
+    return this.#store?.changed() ?? never
+  }
+
+  append(body: EncodedBody, options: { barrierTick?: bigint; signal?: AbortSignal }): Promise<AppendedRange> {
+    if (this.#store === null) {
+      this.#observer.appendFailed(this.number, 'not-written')
+      return Promise.reject(this.#refusal())
+    }
+    const startMs = this.#monotonicMs()
+    this.#inFlight++
+    const appended = this.#store.append(body, options)
+    appended.then(
+      (range) => {
+        const records = range.lastLsn - range.firstLsn + 1
+        this.#observer.appended(this.number, records, body.bytes.length, (this.#monotonicMs() - startMs) / 1000)
+        this.#leave()
+      },
+      (error: unknown) => {
+        this.#observer.appendFailed(this.number, outcomeOf(error))
+        this.#leave()
+      },
+    )
+    return appended
+  }
+
+  read(options: LogStoreReadOptions): AsyncIterable<StoreFrame> {
+    if (this.#store === null) throw this.#refusal()
+    return this.#store.read(options)
+  }
+
+  async truncateBefore(lsn: number): Promise<void> {
+    if (this.#store === null) throw this.#refusal()
+    await this.#store.truncateBefore(lsn)
+  }
+
+  /** Settles when no append is under way. */
+  async drained(): Promise<void> {
+    while (this.#inFlight > 0) {
+      await new Promise<void>((resolve) => {
+        const before = this.#settled
+        this.#settled = () => {
+          before?.()
+          resolve()
+        }
+      })
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#store?.close()
+  }
+
+  status(vchannels: number): GroupStatus {
+    const store = this.#store
+    const status = store?.status() ?? {
+      state: 'failed' as const,
+      message: this.#failure!.message,
+      bytes: 0,
+      segments: 0,
+    }
+    return {
+      group: this.number,
+      name: String(this.number),
+      state: status.state,
+      message: status.message,
+      ownerTerm: store?.ownerTerm ?? this.#ownerTerm,
+      firstLsn: this.firstLsn,
+      nextLsn: this.nextLsn,
+      watermark: this.watermark(),
+      bytes: status.bytes,
+      segments: status.segments,
+      vchannels,
+    }
+  }
+
+  #leave(): void {
+    this.#inFlight--
+    if (this.#inFlight > 0) return
+    const settled = this.#settled
+    this.#settled = null
+    settled?.()
+  }
+
+  /** A new error for each call: who catches one may hold on to it. */
+  #refusal(): TidelogError {
+    const { code, message, file, position, lsn, lsnFrom, lsnTo } = this.#failure!
+    return new TidelogError(code, `pchannel ${this.number} is failed: ${message}`, {
+      file,
+      position,
+      lsn,
+      lsnFrom,
+      lsnTo,
+      outcome: 'not-written',
+      cause: this.#failure,
+    })
+  }
+}
+
+const never = new Promise<void>(() => {})
+
+function outcomeOf(error: unknown): 'not-written' | 'unknown' {
+  return error instanceof TidelogError && error.outcome === 'not-written' ? 'not-written' : 'unknown'
+}
