@@ -217,7 +217,9 @@ class LockTaker {
     for (const name of await this.#disk.list(this.#directory)) {
       if (!/^LOCK\.[0-9a-f]+\.(new|next)$/.test(name)) continue
       const seen = await this.#look(name)
-      if (seen.kind === 'owned' && this.#environment.processes.isAlive(seen.owner)) continue
+      // One's own file under the name of a taker before, whose unlink a power loss undid, is a left-over too.
+      const another = seen.kind === 'owned' && seen.owner.nonce !== this.#owner.nonce
+      if (another && this.#environment.processes.isAlive(seen.owner)) continue
       await this.#unlinkIfThere(name)
     }
   }

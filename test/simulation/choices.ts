@@ -30,12 +30,13 @@ export function seededChoices(seed: number | string): Chooser {
     sector: random.pick([0.05, 0.5, 0.95]),
     length: random.pick([0, 0.5, 1]),
   }
-  const oddities = random.pick([0, 0, 0.1, 0.5])
+  // A write that is torn or garbled, and a sector of a torn one that is garbled.
+  const oddities = { write: random.pick([0, 0, 0.1, 0.5]), sector: random.pick([0, 0, 0.1, 0.5]), name: 0.3 }
   return {
     choose(options, what) {
       if (options <= 1) return 0
       if (what === 'length') return random.chance(leanings.length) ? options - 1 : random.below(options)
-      if (options > 2 && random.chance(oddities)) return random.between(2, options - 1)
+      if (options > 2 && random.chance(oddities[what])) return random.between(2, options - 1)
       return random.chance(leanings[what]) ? 1 : 0
     },
   }

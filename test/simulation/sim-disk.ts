@@ -273,7 +273,7 @@ export class SimDisk implements Disk {
     next.pids = machine.pids
     next.starts = machine.starts
     next.capacityBytes = machine.capacityBytes
-    for (const [, file] of names.files()) next.usedBytes += file.length + inodeBytes
+    for (const file of names.files()) next.usedBytes += file.length + inodeBytes
     return new SimDisk({}, { machine: next })
   }
 
@@ -383,15 +383,15 @@ export class SimDisk implements Disk {
     return this.#fileAt(path).durableContents()
   }
 
-  /** All files, by path, as openers see them. */
+  /** The paths of all files, each of its names, as openers see them. */
   paths(): string[] {
-    return [...this.#machine.names.files()].map(([path]) => path)
+    return [...this.#machine.names.paths()].map(([path]) => path)
   }
 
   /** How much could be lost now. */
   pending(): { names: number; writes: number; sectors: number } {
     const counts = { names: this.#machine.names.pending.length, writes: 0, sectors: 0 }
-    for (const [, file] of this.#machine.names.files()) {
+    for (const file of this.#machine.names.files()) {
       counts.writes += file.pending.length
       for (const write of file.pending) counts.sectors += write.sectorCount
     }

@@ -177,14 +177,16 @@ export class SimNames {
     return new SimNames(this.mode, copy(this.root) as SimDirectory)
   }
 
-  /** Every file once, by its first path. */
-  *files(directory: SimDirectory = this.root, path = '', seen = new Set<SimFile>()): Generator<[string, SimFile]> {
+  /** Every file once. */
+  files(): Set<SimFile> {
+    return new Set([...this.paths()].map(([, file]) => file))
+  }
+
+  /** Every name of a file. */
+  *paths(directory: SimDirectory = this.root, path = ''): Generator<[string, SimFile]> {
     for (const [name, node] of directory.names) {
-      if (node instanceof SimDirectory) yield* this.files(node, `${path}/${name}`, seen)
-      else if (!seen.has(node)) {
-        seen.add(node)
-        yield [`${path}/${name}`, node]
-      }
+      if (node instanceof SimDirectory) yield* this.paths(node, `${path}/${name}`)
+      else yield [`${path}/${name}`, node]
     }
   }
 }
