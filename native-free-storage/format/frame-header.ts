@@ -25,7 +25,7 @@
  */
 import { hash64 } from './checksum.ts'
 import { damaged, unknownFormat } from './format-error.ts'
-import { readBigU64, readU64OrNegative, U64_MAX, writeBigU64, writeU64 } from './integers.ts'
+import { isAllZero, readBigU64, readU64OrNegative, U64_MAX, writeBigU64, writeU64 } from './integers.ts'
 
 export const FRAME_HEADER_BYTES = 96
 /** No frame, with padding, is longer: the bound for what a decoder allocates. */
@@ -193,6 +193,11 @@ function isConsistent(header: FrameHeader): boolean {
   if (header.kind === FrameKind.seal) return bodyLength === SEAL_BODY_BYTES
   if (header.kind === FrameKind.gap) return bodyLength === GAP_BODY_BYTES
   return bodyLength === 0
+}
+
+/** Whether the padding at the end of a frame is zero: no hash covers it. `frame` is the whole frame. */
+export function checkFramePadding(header: FrameHeader, frame: Uint8Array): boolean {
+  return isAllZero(frame, header.headerLength + header.bodyLength + header.nodeSectionLength, header.totalLength)
 }
 
 /** The LSN that the next frame has to have. `gapCount` is the number of LSNs a gap frame skips, from its body. */
