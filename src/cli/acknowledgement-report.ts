@@ -29,9 +29,12 @@ export class AcknowledgementReport {
   #ended = false
   #wake: (() => void) | undefined
   #roomWanted: (() => void) | undefined
-  #telling: Promise<void>
+  readonly #telling: Promise<void>
+  #outputFailed = false
   /** The first record of the input that was not acknowledged. */
   firstFailure: { index: number; error: unknown } | undefined
+  /** Known as soon as any record failed, before those in front of it have been told of. */
+  anyFailure = false
   acknowledgedCount = 0
   failedCount = 0
   firstLsn: number | undefined
@@ -42,13 +45,18 @@ export class AcknowledgementReport {
     this.#json = json
     this.#out = out
     this.#telling = this.#tell()
-    this.#telling.catch(() => this.#roomWanted?.())
+    this.#telling.catch(() => {
+      this.#outputFailed = true
+      this.#roomWanted?.()
+    })
   }
 
   /** The next record of the input was handed over. */
   submitted(index: number, acknowledged: Promise<Acknowledgement>): void {
-    // It is awaited in its turn; until then a rejection is not unhandled.
-    acknowledged.catch(() => {})
+    // It is awaited in its turn; that it failed counts at once, and until then it is not unhandled.
+    acknowledged.catch(() => {
+      this.anyFailure = true
+    })
     this.#queue.push({ index, acknowledged })
     this.#wake?.()
   }
@@ -58,8 +66,14 @@ export class AcknowledgementReport {
     this.submitted(index, Promise.reject(error))
   }
 
+  /** Whether too many records wait to be told of: await `room` before the next one. */
+  get isFull(): boolean {
+    return this.#queue.length - this.#head >= entriesMax || this.#outputFailed
+  }
+
   /** Settles when there is room for another record. Throws when the output cannot be written. */
   async room(): Promise<void> {
+    if (this.#outputFailed) await this.#telling
     while (this.#queue.length - this.#head >= entriesMax) {
       await Promise.race([this.#telling, new Promise<void>((resolve) => (this.#roomWanted = resolve))])
     }
@@ -109,7 +123,7 @@ export class AcknowledgementReport {
       line = `${JSON.stringify({ index, error: { code, retriable, outcome: outcomeOf(error) } })}\n`
     }
     const behind = this.#out.write(line)
-    if (behind) await behind
+    if (behind !== undefined) await behind
   }
 }
 

@@ -19,6 +19,11 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     safe: 'Everything that was acknowledged. An append whose outcome is `unknown` may be in the log.',
     next: 'Start it again; a reader goes on behind the last LSN that it has seen.',
   },
+  ADDRESS_IN_USE: {
+    meaning: 'Another process listens at an address at which the daemon was to listen. The message names it.',
+    safe: nothingTried,
+    next: 'Stop the other one, or choose another address with --listen, --http or --socket (port 0 takes a free one).',
+  },
   CLOSED: {
     meaning: 'The log, the client or the connection was already closed when the call came, or was closed during it.',
     safe: acknowledged,
@@ -34,6 +39,12 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     meaning: 'The connection to the daemon broke while something was under way.',
     safe: 'Everything that was acknowledged. An append under way is `unknown`: it may be in the log, once.',
     next: 'Read the end of the vchannel to see whether the record is there before sending it again.',
+  },
+  DATA_DIRECTORY_INVALID: {
+    meaning:
+      'The data directory is not what the daemon expects: another kind of directory, another number of pchannels, or a descriptor that cannot be read. The message says which.',
+    safe: 'Everything: nothing was changed.',
+    next: 'Check --data and --pchannels against the directory (`tidelog describe DIR`); a new directory takes any number.',
   },
   DIRECTORY_UNFIT: {
     meaning:
