@@ -13,7 +13,7 @@
  * UV_THREADPOOL_SIZE says otherwise): one more would only queue behind the others. It may be all of them: with 4
  * threads, depth 4 wrote 1.3 to 1.5 times what a synchronous loop writes, and depth 3 1.1 to 1.3; a read that finds
  * every thread busy waits for the next of them to return, a quarter of a flush on average. A greater depth also costs
- * latency, so it must earn it: the smallest depth within 10 % of the best is taken.
+ * latency, so it must earn it: the smallest depth within 10 % of the best is taken. `dsync` wins within the same 10 %.
  *
  * The result is kept in `write-way.json` in the probed directory, and believed as long as the device, the file
  * system, its size and the number of operations at once are the same.
@@ -126,7 +126,11 @@ function decide(
   origin: string,
 ): WriteWay {
   const scored = measured.map((one) => ({ ...one, score: score(one, measured) }))
-  const best = scored.reduce((a, b) => (b.score > a.score ? b : a))
+  const bestOf = (some: typeof scored) => some.reduce((a, b) => (b.score > a.score ? b : a))
+  const fastest = bestOf(scored)
+  // Where both do about the same, the one that takes one thread for one call, and not for two.
+  const dsync = scored.filter((one) => one.mode === 'dsync' && one.score >= fastest.score * goodEnough)
+  const best = dsync.length > 0 ? bestOf(dsync) : fastest
   const sameMode = scored.filter((one) => one.mode === best.mode).sort((a, b) => a.depth - b.depth)
   const chosen = sameMode.find((one) => one.score >= best.score * goodEnough) ?? best
   const depth = override.depth ?? chosen.depth
@@ -138,7 +142,7 @@ function decide(
   const parts = [`${origin}: ${chosen.mode} at depth ${chosen.depth} writes ${rate(chosen)}`]
   const rivals = scored.filter((one) => one.mode !== chosen.mode)
   if (rivals.length > 0) {
-    const rival = rivals.reduce((a, b) => (b.score > a.score ? b : a))
+    const rival = bestOf(rivals)
     parts.push(`${rival.mode} at its best (depth ${rival.depth}) ${rate(rival)}`)
   }
   if (override.mode !== undefined) parts.push('the mode was given')

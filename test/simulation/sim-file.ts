@@ -32,11 +32,16 @@ export interface PowerLossOptions {
   tear?: boolean
 }
 
+const nothing = new Uint8Array(0)
+
 export class SimFile {
   readonly id: number
-  #cache = new Uint8Array(0)
+  /** The two may be one buffer, also of several disks, as long as nobody changes it. */
+  #cache: Uint8Array<ArrayBuffer> = nothing
+  #cacheIsOwn = false
   #length = 0
-  #durable = new Uint8Array(0)
+  #durable: Uint8Array<ArrayBuffer> = nothing
+  #durableIsOwn = false
   #durableLength = 0
   #durableLengthOrder = -1
   #pending: PendingWrite[] = []
@@ -83,7 +88,7 @@ export class SimFile {
     const end = position + bytes.length
     const firstSector = Math.floor(position / sectorBytes)
     const sectorCount = Math.ceil(end / sectorBytes) - firstSector
-    this.#cache = withCapacity(this.#cache, (firstSector + sectorCount) * sectorBytes)
+    this.#ownCache((firstSector + sectorCount) * sectorBytes)
     const area = this.#cache.subarray(firstSector * sectorBytes, (firstSector + sectorCount) * sectorBytes)
     const before = { bytes: area.slice(), length: this.#length }
     this.#cache.set(bytes, position)
@@ -94,7 +99,7 @@ export class SimFile {
   truncate(order: number, length: number): PendingWrite[] {
     const oldEnd = Math.ceil(this.#length / sectorBytes)
     const pushed: PendingWrite[] = []
-    this.#cache = withCapacity(this.#cache, Math.ceil(length / sectorBytes) * sectorBytes)
+    this.#ownCache(Math.ceil(length / sectorBytes) * sectorBytes)
     const shrinks = length < this.#length
     const lastSector = Math.floor(length / sectorBytes)
     if (shrinks) this.#cache.fill(0, length)
@@ -140,7 +145,7 @@ export class SimFile {
     const done = new Set(writes)
     for (const write of writes) {
       if (!write.dirty || !this.#pending.includes(write)) continue
-      this.#durable = withCapacity(this.#durable, (write.firstSector + write.sectorCount) * sectorBytes)
+      this.#ownDurable((write.firstSector + write.sectorCount) * sectorBytes)
       apply(this.#durable, write)
       if (write.order > this.#durableLengthOrder) {
         this.#durableLength = write.lengthAfter
@@ -167,6 +172,7 @@ export class SimFile {
   /** A failed sync after which the old content is back. */
   revert(writes: readonly PendingWrite[]): void {
     this.markClean(writes)
+    this.#ownCache()
     for (const write of writes) {
       const from = write.firstSector * sectorBytes
       const to = Math.min(from + write.sectorCount * sectorBytes, this.#cache.length)
@@ -182,6 +188,7 @@ export class SimFile {
     if (write.before === undefined || write.image === null || sectors >= write.sectorCount) return
     // A later write of the same sectors has built on this one.
     if (this.#pending.some((other) => other.order > write.order && overlaps(other, write))) return
+    this.#ownCache()
     const keptBytes = sectors * sectorBytes
     const from = write.firstSector * sectorBytes
     this.#cache.set(write.before.bytes.subarray(keptBytes), from + keptBytes)
@@ -195,6 +202,8 @@ export class SimFile {
 
   /** Changes bytes on the medium and in the cache, as rot or a hand would. */
   poke(position: number, change: (old: number) => number, length: number): void {
+    this.#ownCache()
+    this.#ownDurable()
     for (const area of [this.#cache, this.#durable]) {
       const end = Math.min(position + length, area.length)
       for (let i = position; i < end; i++) area[i] = change(area[i]!)
@@ -211,19 +220,36 @@ export class SimFile {
       lengths.push(newest)
     }
     const length = lengths[chooser.choose(lengths.length, 'length')]!
-    let bytes = this.#durable.slice()
-    for (const write of this.#pending) {
-      bytes = withCapacity(bytes, (write.firstSector + write.sectorCount) * sectorBytes)
-      this.#land(bytes, write, chooser, options)
-    }
     const found = new SimFile(id)
-    const whole = withCapacity(bytes, Math.ceil(length / sectorBytes) * sectorBytes)
-    whole.fill(0, length)
-    found.#durable = whole
-    found.#cache = whole.slice()
+    found.#durable = this.#durable
+    this.#durableIsOwn = false
+    for (const write of this.#pending) {
+      if (write.sectorCount === 0) continue
+      found.#ownDurable((write.firstSector + write.sectorCount) * sectorBytes)
+      this.#land(found.#durable, write, chooser, options)
+    }
+    const sectorEnd = Math.ceil(length / sectorBytes) * sectorBytes
+    if (found.#durable.length < sectorEnd || !isZeroFrom(found.#durable, length)) {
+      found.#ownDurable(sectorEnd)
+      found.#durable.fill(0, length)
+    }
+    found.#cache = found.#durable
+    found.#durableIsOwn = false
     found.#length = length
     found.#durableLength = length
     return found
+  }
+
+  #ownCache(capacity = 0): void {
+    if (this.#cacheIsOwn && this.#cache.length >= capacity) return
+    this.#cache = copyOf(this.#cache, capacity)
+    this.#cacheIsOwn = true
+  }
+
+  #ownDurable(capacity = 0): void {
+    if (this.#durableIsOwn && this.#durable.length >= capacity) return
+    this.#durable = copyOf(this.#durable, capacity)
+    this.#durableIsOwn = true
   }
 
   #land(target: Uint8Array, write: PendingWrite, chooser: Chooser, options: PowerLossOptions): void {
@@ -273,9 +299,15 @@ function apply(target: Uint8Array, write: PendingWrite): void {
   }
 }
 
-function withCapacity(bytes: Uint8Array<ArrayBuffer>, capacity: number): Uint8Array<ArrayBuffer> {
-  if (bytes.length >= capacity) return bytes
-  const grown = new Uint8Array(Math.max(capacity, bytes.length * 2))
-  grown.set(bytes)
-  return grown
+function isZeroFrom(bytes: Uint8Array, from: number): boolean {
+  for (let i = from; i < bytes.length; i++) if (bytes[i] !== 0) return false
+  return true
+}
+
+/** Room to grow is bounded: each power loss looks through it. */
+function copyOf(bytes: Uint8Array, capacity: number): Uint8Array<ArrayBuffer> {
+  const grown = Math.max(capacity, Math.min(bytes.length * 2, bytes.length + 65_536))
+  const copy = new Uint8Array(capacity > bytes.length ? grown : bytes.length)
+  copy.set(bytes)
+  return copy
 }

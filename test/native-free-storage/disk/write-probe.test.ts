@@ -25,7 +25,8 @@ function diskTaking(dsyncMs: number, fdatasyncMs: number, options: SimDiskOption
   return disk
 }
 
-const probe = (disk: SimDisk, options?: ProbeOptions) => probeWriteWay(simEnvironment(disk), directory, options)
+const probe = (disk: SimDisk, options?: ProbeOptions) =>
+  probeWriteWay(simEnvironment(disk), directory, { maxMs: 250, ...options })
 
 describe('the write probe', () => {
   it('chooses what the disk does best, and says why', async () => {
@@ -55,13 +56,13 @@ describe('the write probe', () => {
 
   it('ends in time, also on a slow disk, and on one that does not answer', async () => {
     const quick = diskTaking(0.2, 0.5)
-    await probe(quick)
+    await probeWriteWay(simEnvironment(quick), directory)
     expect(quick.clock.monotonicMs()).toBeLessThanOrEqual(1000)
     const short = diskTaking(0.2, 0.5)
     expect((await probe(short, { maxMs: 300 })).measured).toBeDefined()
     expect(short.clock.monotonicMs()).toBeLessThanOrEqual(300)
     const slow = diskTaking(300, 300)
-    expect(await probe(slow)).toMatchObject({
+    expect(await probe(slow, { maxMs: 1000 })).toMatchObject({
       mode: 'dsync',
       depth: 2,
       reason: expect.stringContaining('not measured'),
@@ -69,7 +70,7 @@ describe('the write probe', () => {
     expect(slow.clock.monotonicMs()).toBeLessThanOrEqual(1001)
     const stuck = diskTaking(0.2, 0.5)
     stuck.inject((operation) => (operation.kind === 'write' && operation.dsync ? { stall: 'late' } : undefined))
-    expect(await probe(stuck)).toMatchObject({ reason: expect.stringContaining('no answer within 1000 ms') })
+    expect(await probe(stuck)).toMatchObject({ reason: expect.stringContaining('no answer within 250 ms') })
   })
 
   it('falls back, without failing, when the disk fails or is full', async () => {
