@@ -1,0 +1,83 @@
+/** What a connection is given besides its socket and the node: bounds, time, counters. */
+import { type ConnectionClock, systemClock } from '../../protocol/clock.ts'
+import {
+  BODY_BYTES_MAX,
+  HELLO_TIMEOUT_MS,
+  IDLE_TIMEOUT_MS,
+  MESSAGE_TIMEOUT_MS,
+  RECORD_BYTES_MAX,
+  WRITE_STALL_TIMEOUT_MS,
+} from '../../protocol/limits.ts'
+
+/** Counters of the connection layer. Called on the hot path: cheap, and never throwing. */
+export interface ConnectionMetrics {
+  connectionOpened(): void
+  /** `code`: as in GOODBYE; CONNECTION_LOST when the other side was gone without one. */
+  connectionClosed(code: string): void
+  bytesReceived(bytes: number): void
+  bytesSent(bytes: number): void
+  /** A frame of a client became durable. */
+  produced(group: number, records: number, bodyBytes: number): void
+  produceFailed(group: number, code: string): void
+  /** A frame was put on a consumer's connection. */
+  delivered(group: number, records: number, messageBytes: number): void
+  consumerOpened(): void
+  consumerClosed(code: string): void
+}
+
+const nothing = () => {}
+
+export const silentMetrics: ConnectionMetrics = {
+  connectionOpened: nothing,
+  connectionClosed: nothing,
+  bytesReceived: nothing,
+  bytesSent: nothing,
+  produced: nothing,
+  produceFailed: nothing,
+  delivered: nothing,
+  consumerOpened: nothing,
+  consumerClosed: nothing,
+}
+
+export interface ConnectionOptions {
+  /** What the node calls itself in WELCOME. */
+  serverName: string
+  clock: ConnectionClock
+  metrics: ConnectionMetrics
+  /** What went wrong and is the client's or the line's fault: one line for the log, never thrown. */
+  onNote: (message: string) => void
+  helloTimeoutMs: number
+  /** A message that has begun is complete after this and a second for each 64 KiB. */
+  messageTimeoutMs: number
+  /** What was written is read by the other side within this and a second for each 64 KiB. */
+  writeStallTimeoutMs: number
+  /** Silence of the client after which the connection ends. */
+  idleTimeoutMs: number
+  /** The longest body that is received. */
+  bodyBytesMax: number
+  recordBytesMax: number
+  /** Bytes of bodies without an answer beyond which nothing is read from the socket. */
+  produceBytesMax: number
+  /** Bytes waiting to be sent beyond which no frame is added, and nothing is read. */
+  writeBufferBytes: number
+  consumersMax: number
+  /** RESOLVE, LIST, STATUS and TRUNCATE at a time. */
+  requestsMax: number
+}
+
+export const connectionDefaults: Readonly<ConnectionOptions> = {
+  serverName: 'tidelog',
+  clock: systemClock,
+  metrics: silentMetrics,
+  onNote: nothing,
+  helloTimeoutMs: HELLO_TIMEOUT_MS,
+  messageTimeoutMs: MESSAGE_TIMEOUT_MS,
+  writeStallTimeoutMs: WRITE_STALL_TIMEOUT_MS,
+  idleTimeoutMs: IDLE_TIMEOUT_MS,
+  bodyBytesMax: BODY_BYTES_MAX,
+  recordBytesMax: RECORD_BYTES_MAX,
+  produceBytesMax: 32 * 1024 * 1024,
+  writeBufferBytes: 1024 * 1024,
+  consumersMax: 1024,
+  requestsMax: 64,
+}

@@ -1,0 +1,240 @@
+/**
+ * The produce side of a connection: each producer's frames in a group go to the log in the order in which they came, are
+ * answered in that order, and once one fails, what came behind it on its vchannels fails too (PROTOCOL 5).
+ */
+import type { BodyHead } from '../../../native-free-storage/index.ts'
+import { TidelogError } from '../../errors.ts'
+import type { AppendedRange } from '../../log-store/log-store.ts'
+import { encodeControl } from '../../protocol/control-codec.ts'
+import { PRODUCERS_MAX } from '../../protocol/limits.ts'
+import { encodeMessage, MessageType } from '../../protocol/message.ts'
+import { encodeProduced, type Produce } from '../../protocol/produce-messages.ts'
+import { violation } from '../../protocol/violation.ts'
+import { errorToWire } from '../../protocol/wire-error.ts'
+import type { NodeService } from '../node-service.ts'
+import type { ConnectionMetrics } from './options.ts'
+import { BodyRefused, checkReceivedBody, openReceivedBody } from './received-body.ts'
+
+export interface ProduceLanesOptions {
+  service: NodeService
+  metrics: ConnectionMetrics
+  recordBytesMax: number
+  send: (message: Buffer) => void
+  /** After `pendingBytes` became less. */
+  onSettled: () => void
+  /** A body that no honest client sends: the connection ends, once the frames before it are answered. */
+  onBroken: (error: BodyRefused) => void
+}
+
+interface Slot {
+  requestId: number
+  produce: Produce
+  body: Buffer
+  /** Null: it could not be opened. */
+  head: BodyHead | null
+  result: AppendedRange | TidelogError<string> | null
+}
+
+interface Lane {
+  generation: number
+  /** Vchannels on which a frame has failed in or since this generation. */
+  failed: Set<string>
+  /** In the order in which they came; the first one is the oldest without an answer. */
+  slots: Slot[]
+  /** Index in `slots` of the first one that was not given to the log. */
+  next: number
+  scheduled: boolean
+  /** Ends the waiting for room of those behind one that has failed of it. */
+  abort: AbortController
+}
+
+/** A frame that failed while it waited for room: those behind it wait too, and are not let in. */
+const waitingCodes: ReadonlySet<string> = new Set(['QUEUE_FULL', 'TIMEOUT'])
+
+export class ProduceLanes {
+  readonly #options: ProduceLanesOptions
+  readonly #lanes = new Map<string, Lane>()
+  readonly #idle: (() => void)[] = []
+  #pendingBytes = 0
+  #pending = 0
+
+  constructor(options: ProduceLanesOptions) {
+    this.#options = options
+  }
+
+  /** Bytes of bodies without an answer. */
+  get pendingBytes(): number {
+    return this.#pendingBytes
+  }
+
+  /** Settles when every frame has its answer. */
+  idle(): Promise<void> {
+    if (this.#pending === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#idle.push(resolve))
+  }
+
+  /** Takes a PRODUCE. Throws PROTOCOL_VIOLATION. */
+  receive(requestId: number, produce: Produce, body: Buffer): void {
+    const lane = this.#lane(produce)
+    if (produce.generation < lane.generation) throw violation('the generation of a producer went back')
+    if (produce.generation > lane.generation) {
+      lane.generation = produce.generation
+      lane.failed.clear()
+      lane.abort = new AbortController()
+    }
+    const slot: Slot = { requestId, produce, body, head: null, result: null }
+    this.#pending++
+    this.#pendingBytes += body.length
+    lane.slots.push(slot)
+    try {
+      slot.head = openReceivedBody(body, produce)
+      checkReceivedBody(slot.head, body, this.#options.recordBytesMax)
+    } catch (error) {
+      this.#fail(lane, slot, error)
+      this.#settle(lane)
+      if (error instanceof BodyRefused && error.broken) this.#options.onBroken(error)
+      return
+    }
+    if (!lane.scheduled) this.#dispatch(lane)
+  }
+
+  #lane(produce: Produce): Lane {
+    const key = `${produce.producer}/${produce.group}`
+    let lane = this.#lanes.get(key)
+    if (lane === undefined) {
+      if (this.#lanes.size >= PRODUCERS_MAX) throw violation(`more than ${PRODUCERS_MAX} producers on a connection`)
+      lane = {
+        generation: produce.generation,
+        failed: new Set(),
+        slots: [],
+        next: 0,
+        scheduled: false,
+        abort: new AbortController(),
+      }
+      this.#lanes.set(key, lane)
+    }
+    return lane
+  }
+
+  /** Gives the next frame to the log, and comes back for the one behind it when it is known not to be refused at once. */
+  #dispatch(lane: Lane): void {
+    lane.scheduled = false
+    while (lane.next < lane.slots.length) {
+      const slot = lane.slots[lane.next]!
+      // A barrier can be refused alone: it goes when nothing is before it, and nothing goes while it is under way.
+      const oldest = lane.slots[0]!
+      const waits = lane.next > 0 && oldest.result === null
+      if (waits && (oldest.produce.barrierTick > 0n || slot.produce.barrierTick > 0n)) return
+      lane.next++
+      if (slot.result === null && this.#mayGo(lane, slot)) {
+        this.#append(lane, slot)
+        lane.scheduled = true
+        // Behind every microtask that a refusal may take.
+        queueMicrotask(() => process.nextTick(() => this.#dispatch(lane)))
+        return
+      }
+    }
+    this.#settle(lane)
+  }
+
+  #mayGo(lane: Lane, slot: Slot): boolean {
+    const { service } = this.#options
+    const before = lane.failed.size > 0 ? slot.head!.vchannels.find((name) => lane.failed.has(name)) : undefined
+    if (before !== undefined) {
+      this.#fail(lane, slot, failedBefore())
+    } else if (!service.accepting) {
+      const message = 'the node is going down and takes no new records; another one, or the next start, will'
+      this.#fail(lane, slot, new TidelogError('DRAINING', message, { retriable: true, outcome: 'not-written' }))
+    } else return true
+    return false
+  }
+
+  #append(lane: Lane, slot: Slot): void {
+    const { service } = this.#options
+    const { produce, body } = slot
+    const { signal } = lane.abort
+    const options = produce.barrierTick > 0n ? { barrierTick: produce.barrierTick, signal } : { signal }
+    let appended: Promise<AppendedRange>
+    try {
+      appended = service.append(produce.group, { bytes: body, hash: produce.bodyHash, head: slot.head! }, options)
+    } catch (error) {
+      this.#fail(lane, slot, error)
+      return
+    }
+    appended.then(
+      (range) => {
+        slot.result = range
+        this.#settle(lane)
+      },
+      (error: unknown) => {
+        const notWritten = error instanceof TidelogError && error.outcome === 'not-written'
+        if (signal.aborted && notWritten && error.code === 'ABORTED') this.#fail(lane, slot, failedBefore())
+        else this.#fail(lane, slot, error)
+        if (notWritten && waitingCodes.has(error.code)) {
+          const { abort } = lane
+          lane.abort = new AbortController()
+          abort.abort()
+        }
+        this.#settle(lane)
+      },
+    )
+  }
+
+  #fail(lane: Lane, slot: Slot, error: unknown): void {
+    slot.result = withOutcome(error)
+    if (slot.head !== null) for (const name of slot.head.vchannels) lane.failed.add(name)
+  }
+
+  /** Answers what is settled, from the oldest on. */
+  #settle(lane: Lane): void {
+    const { metrics, send, onSettled } = this.#options
+    let answered = 0
+    for (const slot of lane.slots) {
+      const { result, produce, requestId, body } = slot
+      if (result === null) break
+      answered++
+      this.#pending--
+      this.#pendingBytes -= body.length
+      if (result instanceof TidelogError) {
+        metrics.produceFailed(produce.group, result.code)
+        send(encodeMessage(MessageType.error, requestId, encodeControl(errorToWire(result))))
+      } else {
+        metrics.produced(produce.group, produce.recordCount, body.length)
+        send(encodeProduced(requestId, result))
+      }
+    }
+    if (answered === 0) return
+    lane.slots.splice(0, answered)
+    lane.next = Math.max(0, lane.next - answered)
+    onSettled()
+    if (this.#pending === 0) for (const resolve of this.#idle.splice(0)) resolve()
+    // One that waited for a barrier before it.
+    if (!lane.scheduled && lane.next < lane.slots.length) this.#dispatch(lane)
+  }
+}
+
+function failedBefore(): TidelogError<string> {
+  const message = 'a frame before it on the same vchannel has failed; nothing of this one was written'
+  return new TidelogError<string>('FAILED_BEFORE', message, { retriable: true, outcome: 'not-written' })
+}
+
+/** A failure that does not say what became of the frame leaves it unknown. */
+function withOutcome(error: unknown): TidelogError<string> {
+  if (error instanceof TidelogError) {
+    const known: TidelogError<string> = error
+    if (known.outcome !== undefined) return known
+    const { retriable, lsn, lsnFrom, lsnTo } = known
+    return new TidelogError<string>(known.code, known.message, {
+      outcome: 'unknown',
+      retriable,
+      lsn,
+      lsnFrom,
+      lsnTo,
+      cause: known,
+    })
+  }
+  return new TidelogError<string>('IO_FAILED', 'the node failed inside; its log says more', {
+    outcome: 'unknown',
+    cause: error,
+  })
+}
