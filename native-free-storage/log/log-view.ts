@@ -40,8 +40,8 @@ export interface DurableEnd {
 export interface LogView {
   readonly environment: Environment
   readonly directory: string
-  /** 16 bytes. */
-  readonly logId: Uint8Array
+  /** 32 hex digits. */
+  readonly logId: string
   /** In LSN order. Replaced when it changes, never mutated: a reader may hold a snapshot. */
   readonly segments: readonly SegmentEntry[]
   /** Null while the log has no segment. Replaced as a whole. */

@@ -1,0 +1,132 @@
+/**
+ * The lease: bounds, durable, below which ticks (and, at durability `os`, LSNs) may have been given. A new owner begins
+ * above them, so that neither a crash nor a clock that steps back repeats one. docs/FORMAT.md section 7.
+ *
+ * Each owner begins a file of its own, renamed over the last one: an owner that was fenced goes on writing into a file
+ * without a name. It learns that it was fenced from `stillOwner`, asked after each extension and before its use.
+ */
+import { type DiskFile, isDiskError } from '../disk/disk.ts'
+import type { Environment } from '../environment.ts'
+import { TidelogError } from '../errors.ts'
+import { decodeLease, encodeLeaseSlot, LEASE_BYTES, leaseSlotPosition } from '../format/lease.ts'
+import { machineBootId } from './boot-id.ts'
+
+export const LEASE_FILE = 'LEASE'
+
+export interface LeaseBounds {
+  tickBound: bigint
+  lsnBound: number
+}
+
+export interface FoundLease extends LeaseBounds {
+  /** Whether the machine has not been started anew since the lease was written. */
+  sameBoot: boolean
+}
+
+/** What the last owner left; null when there never was one. Both slots damaged is an error: ticks could repeat. */
+export async function readLease(environment: Environment, directory: string): Promise<FoundLease | null> {
+  const path = `${directory}/${LEASE_FILE}`
+  let file: DiskFile
+  try {
+    file = await environment.disk.open(path, 'read')
+  } catch (error) {
+    if (isDiskError(error, 'ENOENT')) return null
+    throw error
+  }
+  try {
+    const bytes = Buffer.alloc(LEASE_BYTES)
+    await file.read(bytes, 0, bytes.length, 0)
+    const lease = decodeLease(bytes)
+    if (lease === null) {
+      throw new TidelogError('LOG_DAMAGED', `both slots of ${path} are damaged: ticks given before cannot be known`, {
+        file: LEASE_FILE,
+      })
+    }
+    const boot = machineBootId(environment)
+    return {
+      tickBound: lease.tickBound,
+      lsnBound: lease.lsnBound,
+      sameBoot: boot.equals(lease.bootId) && boot.some((byte) => byte !== 0),
+    }
+  } finally {
+    await file.close()
+  }
+}
+
+export class LeaseFile {
+  readonly #environment: Environment
+  readonly #directory: string
+  readonly #stillOwner: () => boolean
+  #bounds: LeaseBounds
+  /** Null until the first write: who gives nothing writes nothing, and a full disk can be opened. */
+  #file: DiskFile | null = null
+  #sequence = 0
+  #queue: Promise<void> = Promise.resolve()
+
+  /** `bounds`: what the predecessor left. `stillOwner`: asked after each extension and before its use. */
+  constructor(environment: Environment, directory: string, bounds: LeaseBounds, stillOwner: () => boolean) {
+    this.#environment = environment
+    this.#directory = directory
+    this.#bounds = bounds
+    this.#stillOwner = stillOwner
+  }
+
+  get bounds(): Readonly<LeaseBounds> {
+    return this.#bounds
+  }
+
+  /** Raises (or, at a clean end, sets exactly) the bounds: durable when it settles. FENCED when there is a newer owner. */
+  write(change: Partial<LeaseBounds>): Promise<void> {
+    const run = this.#queue.then(() => this.#write({ ...this.#bounds, ...change }))
+    this.#queue = run.catch(() => {})
+    return run
+  }
+
+  async close(): Promise<void> {
+    await this.#queue
+    await this.#file?.close()
+  }
+
+  async #write(bounds: LeaseBounds): Promise<void> {
+    if (this.#file === null) await this.#begin(bounds)
+    else await this.#writeSlot(this.#file, bounds)
+    if (!this.#stillOwner()) {
+      throw new TidelogError('FENCED', 'a newer owner has opened the log: its lease is not ours to extend', {
+        outcome: 'not-written',
+      })
+    }
+    this.#bounds = bounds
+  }
+
+  async #writeSlot(file: DiskFile, bounds: LeaseBounds): Promise<void> {
+    const sequence = this.#sequence + 1
+    const slot = encodeLeaseSlot({ ...bounds, sequence, bootId: machineBootId(this.#environment) })
+    await file.write(slot, leaseSlotPosition(sequence))
+    await file.sync()
+    this.#sequence = sequence
+  }
+
+  async #begin(bounds: LeaseBounds): Promise<void> {
+    const { disk } = this.#environment
+    const path = `${this.#directory}/${LEASE_FILE}`
+    const fresh = `${path}.${Buffer.from(this.#environment.randomBytes(8)).toString('hex')}.tmp`
+    const bootId = machineBootId(this.#environment)
+    const file = await disk.create(fresh, 'none')
+    try {
+      const bytes = Buffer.alloc(LEASE_BYTES)
+      for (const sequence of [1, 2]) {
+        encodeLeaseSlot({ ...bounds, sequence, bootId }).copy(bytes, leaseSlotPosition(sequence))
+      }
+      await file.write(bytes, 0)
+      await file.sync()
+      await disk.rename(fresh, path)
+      await disk.syncDirectory(this.#directory)
+    } catch (error) {
+      await file.close().catch(() => {})
+      await disk.unlink(fresh).catch(() => {})
+      throw error
+    }
+    this.#file = file
+    this.#sequence = 2
+  }
+}

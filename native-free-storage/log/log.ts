@@ -1,0 +1,375 @@
+/**
+ * A log: append with group commit, read, truncate, close. What `openLog` gives.
+ */
+import type { Lock } from '../disk/lock-file.ts'
+import type { Timer } from '../environment.ts'
+import { assert, TidelogError } from '../errors.ts'
+import type { RecordInput } from '../format/body-plan.ts'
+import { encodeNodeSection, type Stamp } from '../format/node-section.ts'
+import type { FilePool } from '../segment/file-pool.ts'
+import { SegmentFiles } from '../segment/segment-file.ts'
+import type { LeaseFile } from './lease-file.ts'
+import { checkRetention, type LogDurability, type RetentionLimits } from './log-options.ts'
+import type { LogState } from './log-state.ts'
+import type { SegmentEntry } from './log-view.ts'
+import type { AppendOptions, LogWriter, WriterStatistics } from './log-writer.ts'
+import type { ManifestStore } from './manifest-store.ts'
+import type { AppendResult, ReceivedBody } from './pending-frame.ts'
+import type { ReadOptions } from './read-options.ts'
+import { readLog } from './reader.ts'
+import type { RecordFrame } from './record-frame.ts'
+import { type TickOracle, tickToMs } from './tick-oracle.ts'
+
+export interface LogStatus {
+  state: 'idle' | 'healthy' | 'stalled' | 'failed'
+  /** Why, in words; empty when there is nothing to say. */
+  message: string
+}
+
+export interface LogStatistics extends WriterStatistics {
+  segments: number
+  /** Of the log's segment files; sealed ones that nobody has measured yet are left out until retention looks at them. */
+  bytes: number
+  preparedBytes: number
+  poolMisses: number
+  cachedBytes: number
+}
+
+/** Stamps and voids go into the node section of the frame: what only the node knows of a body that it received. */
+export interface AppendBodyOptions extends AppendOptions {
+  stamps?: readonly Stamp[] | undefined
+  /** Indexes of records that keep their LSN and tick and are skipped by readers. */
+  voids?: readonly number[] | undefined
+}
+
+/** What the open log stands on; each is released by `close` if the log owns it. */
+export interface LogParts {
+  state: LogState
+  durability: LogDurability
+  ownerTerm: number
+  incarnation: number
+  writer: LogWriter | null
+  manifests: ManifestStore | null
+  ticks: TickOracle | null
+  ownsTicks: boolean
+  lease: LeaseFile | null
+  pool: FilePool | null
+  ownsPool: boolean
+  lock: Lock | null
+  retention: RetentionLimits
+}
+
+/** How often retention by age looks at the log when nothing else makes it. */
+const RETENTION_INTERVAL_MS = 10_000
+/** Segments that one manifest retires. */
+const RETIRED_MAX = 4_096
+
+export class Log implements AsyncDisposable {
+  readonly #parts: LogParts
+  readonly #state: LogState
+  #retention: RetentionLimits
+  #retentionTimer: Timer | null = null
+  #retaining: Promise<void> | null = null
+  #truncating: Promise<void> = Promise.resolve()
+  #closing: Promise<void> | null = null
+  readonly #bytesOf = new WeakMap<SegmentEntry, number>()
+
+  constructor(parts: LogParts) {
+    this.#parts = parts
+    this.#state = parts.state
+    this.#retention = parts.retention
+    if (parts.writer !== null) parts.writer.onRoll = () => this.#retain()
+    this.#armRetention()
+  }
+
+  get directory(): string {
+    return this.#state.directory
+  }
+
+  /** 32 hex digits; never changes. */
+  get logId(): string {
+    return this.#state.logId
+  }
+
+  get durability(): LogDurability {
+    return this.#parts.durability
+  }
+
+  get ownerTerm(): number {
+    return this.#parts.ownerTerm
+  }
+
+  get incarnation(): number {
+    return this.#parts.incarnation
+  }
+
+  get readOnly(): boolean {
+    return this.#parts.writer === null
+  }
+
+  /** Records below it have been truncated away. */
+  get firstLsn(): number {
+    return this.#state.firstLsn
+  }
+
+  /** One above the last durable record's LSN. */
+  get nextLsn(): number {
+    return this.#state.nextLsn
+  }
+
+  get lastTimeTick(): bigint {
+    return this.#state.durableEnd?.lastTimeTick ?? 0n
+  }
+
+  get status(): LogStatus {
+    const { writer, ticks } = this.#parts
+    const message = ticks?.warning ?? ''
+    if (writer === null) return { state: 'idle', message: 'opened read-only' }
+    if (writer.failure !== null) return { state: 'failed', message: `${writer.failure.code}: ${writer.failure.message}` }
+    if (writer.isStalled) return { state: 'stalled', message: 'a write has been under way for more than a second' }
+    return { state: writer.isQuiet ? 'idle' : 'healthy', message }
+  }
+
+  /** T: every record with a tick at or below T is durable and readable, and none will come. Never goes back. */
+  watermark(): bigint {
+    return this.#parts.writer?.watermark() ?? this.lastTimeTick
+  }
+
+  /** Settles when `nextLsn` or `firstLsn` has moved, or the log has ended, since the call. */
+  changed(): Promise<void> {
+    return this.#state.changed()
+  }
+
+  /**
+   * Appends a batch: one frame, one promise, which settles when it is durable at the log's level. The records get LSNs
+   * and ticks one after the other. The payloads must not change until it settles.
+   *
+   * Errors with `outcome: 'not-written'`: INVALID_ARGUMENT, LIMIT_EXCEEDED, QUEUE_FULL (retriable), ABORTED, CLOSED,
+   * READ_ONLY, DISK_FULL (retriable), TICK_TOO_FAR_AHEAD (retriable); of a log that has failed, its error. With
+   * `outcome: 'unknown'`: POISONED, FENCED, TIMEOUT, DISK_FULL of what was under way when the log failed.
+   */
+  append(records: readonly RecordInput[], options?: AppendOptions): Promise<AppendResult> {
+    const { writer } = this.#parts
+    return writer === null ? Promise.reject(readOnly('append')) : writer.append(records, options)
+  }
+
+  /** Appends a body that a client encoded, as it is. `head` proves that it was checked. Errors as `append`. */
+  appendBody(body: ReceivedBody, options: AppendBodyOptions = {}): Promise<AppendResult> {
+    const { writer } = this.#parts
+    if (writer === null) return Promise.reject(readOnly('append'))
+    const { stamps = [], voids = [] } = options
+    const node =
+      stamps.length === 0 && voids.length === 0
+        ? null
+        : encodeNodeSection({ recordCount: body.head.recordCount, stamps, voids })
+    return writer.appendBody(body, node, options)
+  }
+
+  /**
+   * Reads by frame; a frame iterates its records. Without `follow` it ends at what was durable when it began. Errors:
+   * POSITION_TRUNCATED, FRAME_DAMAGED, SEGMENT_MISSING, LOG_DAMAGED, IO_FAILED, ABORTED, and why the log ended.
+   */
+  read(options: ReadOptions = {}): AsyncIterable<RecordFrame> {
+    if (options.follow === true && this.readOnly) {
+      throw new TidelogError('INVALID_ARGUMENT', 'a log that is opened read-only is not told what its writer appends: it cannot be followed')
+    }
+    return readLog(this.#state, options)
+  }
+
+  /**
+   * Nothing below `lsn` is needed any more: readers are refused it at once, and segments that lie wholly below are
+   * removed. Nothing at or above `lsn` is touched. Idempotent. INVALID_ARGUMENT above `nextLsn`, READ_ONLY, FENCED.
+   */
+  truncateBefore(lsn: number): Promise<void> {
+    if (this.#parts.manifests === null) return Promise.reject(readOnly('truncate'))
+    if (!Number.isSafeInteger(lsn) || lsn < 0 || lsn > this.nextLsn) {
+      return Promise.reject(
+        new TidelogError('INVALID_ARGUMENT', `cannot truncate before LSN ${lsn}: the log has the LSNs ${this.firstLsn} to ${this.nextLsn - 1}`, { lsn }),
+      )
+    }
+    if (this.#closing !== null) return Promise.reject(new TidelogError('CLOSED', 'the log is closed'))
+    const run = this.#truncating.then(() => this.#truncate(lsn))
+    this.#truncating = run.catch(() => {})
+    return run
+  }
+
+  /** Replaces the limits; they are applied in the background. */
+  setRetention(limits: RetentionLimits): void {
+    this.#retention = checkRetention(limits)
+    this.#armRetention()
+    this.#retain()
+  }
+
+  /** Settles when retention has nothing more to remove for now. */
+  async applyRetention(): Promise<void> {
+    this.#retain()
+    await this.#retaining
+  }
+
+  statistics(): LogStatistics {
+    const { writer, pool } = this.#parts
+    const prepared = pool?.statistics()
+    let bytes = writer?.activeBytes ?? 0
+    for (const entry of this.#state.segments) bytes += entry.end?.position ?? this.#bytesOf.get(entry) ?? 0
+    return {
+      ...(writer?.statistics() ?? emptyStatistics),
+      segments: this.#state.segments.length,
+      bytes,
+      preparedBytes: prepared?.preparedBytes ?? 0,
+      poolMisses: prepared?.misses ?? 0,
+      cachedBytes: this.#state.cache.usedBytes,
+    }
+  }
+
+  /** Settles every append, seals the tail, publishes its end, releases the directory. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #close(): Promise<void> {
+    const { writer, ticks, lease, pool, lock, manifests } = this.#parts
+    this.#retentionTimer?.cancel()
+    let failure: unknown = null
+    const attempt = async (step: Promise<unknown> | undefined): Promise<void> => {
+      try {
+        await step
+      } catch (error) {
+        failure ??= error
+      }
+    }
+    await attempt(writer?.close())
+    await attempt(this.#retaining ?? undefined)
+    await attempt(this.#truncating)
+    await attempt(manifests?.settled())
+    if (this.#parts.ownsTicks) await attempt(ticks?.close())
+    await attempt(lease?.close())
+    if (this.#parts.ownsPool) await attempt(pool?.close())
+    await attempt(lock?.release())
+    this.#state.end(new TidelogError('CLOSED', 'the log is closed'))
+    this.#state.cache.close()
+    if (failure !== null) throw failure
+  }
+
+  async #truncate(lsn: number): Promise<void> {
+    const { manifests } = this.#parts
+    assert(manifests !== null, 'only a writer truncates')
+    if (lsn <= this.#state.firstLsn) return
+    while (true) {
+      const { segments } = this.#state
+      // The last segment stays: numbering goes on behind it.
+      let gone = 0
+      while (gone < segments.length - 1 && gone < RETIRED_MAX && segments[gone + 1]!.baseLsn <= lsn) gone++
+      const retired = segments.slice(0, gone).map(({ id, baseLsn }) => ({ id, baseLsn }))
+      const first = segments[gone]
+      await manifests.publish((content) => ({
+        ...content,
+        firstLsn: Math.max(content.firstLsn, lsn),
+        firstSegment: first === undefined ? content.firstSegment : { id: first.id, baseLsn: first.baseLsn },
+        retired: [...content.retired, ...retired],
+      }))
+      const removed = new Set(segments.slice(0, gone))
+      this.#state.setFirstLsn(lsn)
+      this.#state.setSegments(this.#state.segments.filter((segment) => !removed.has(segment)))
+      this.#state.announce()
+      if (removed.size === 0) return
+      await this.#unlinkRetired([...removed])
+      const ids = new Set(retired.map(({ id }) => id))
+      await manifests.publish((content) => ({ ...content, retired: content.retired.filter(({ id }) => !ids.has(id)) }))
+      if (gone < RETIRED_MAX) return
+    }
+  }
+
+  async #unlinkRetired(segments: readonly SegmentEntry[]): Promise<void> {
+    const { disk } = this.#state.environment
+    for (const { name } of segments) {
+      for (const file of [name, name.replace(/\.seg$/, '.idx')]) {
+        await disk.unlink(`${this.directory}/${file}`).catch(() => {})
+      }
+    }
+    await disk.syncDirectory(this.directory)
+  }
+
+  #armRetention(): void {
+    if (this.#retentionTimer !== null || this.#retention.ageMs === undefined || this.readOnly) return
+    this.#retentionTimer = this.#state.environment.clock.after(RETENTION_INTERVAL_MS, () => {
+      this.#retentionTimer = null
+      if (this.#closing !== null) return
+      this.#retain()
+      this.#armRetention()
+    })
+  }
+
+  #retain(): void {
+    if (this.#retaining !== null || this.readOnly || this.#closing !== null) return
+    if (this.#retention.bytes === undefined && this.#retention.ageMs === undefined) return
+    this.#retaining = this.#applyRetention()
+      .catch(() => {
+        // What stands in its way (a damaged header, a full disk) is met and told by readers and writers.
+      })
+      .finally(() => {
+        this.#retaining = null
+      })
+  }
+
+  async #applyRetention(): Promise<void> {
+    const { bytes: bytesMax, ageMs } = this.#retention
+    const { segments, environment } = this.#state
+    let keepFrom = 0
+    if (bytesMax !== undefined) {
+      let sum = this.#parts.writer?.activeBytes ?? 0
+      keepFrom = segments.length - 1
+      while (keepFrom > 0) {
+        sum += await this.#fileBytes(segments[keepFrom - 1]!)
+        if (sum > bytesMax) break
+        keepFrom--
+      }
+    }
+    if (ageMs !== undefined) {
+      const files = new SegmentFiles(environment, this.directory, this.logId)
+      const oldestMs = environment.clock.nowMs() - ageMs
+      // The header of the next segment bounds the ticks of this one from above.
+      while (keepFrom < segments.length - 1) {
+        const next = await files.header(segments[keepFrom + 1]!)
+        if (next.baseTimeTick === 0n || tickToMs(next.baseTimeTick) >= oldestMs) break
+        keepFrom++
+      }
+    }
+    const first = segments[keepFrom]
+    if (keepFrom > 0 && first !== undefined && this.#closing === null) await this.truncateBefore(first.baseLsn)
+  }
+
+  async #fileBytes(entry: SegmentEntry): Promise<number> {
+    const known = entry.end?.position ?? this.#bytesOf.get(entry)
+    if (known !== undefined) return known
+    const file = await this.#state.environment.disk.open(`${this.directory}/${entry.name}`, 'read')
+    try {
+      const bytes = await file.size()
+      this.#bytesOf.set(entry, bytes)
+      return bytes
+    } finally {
+      await file.close()
+    }
+  }
+}
+
+const emptyStatistics: WriterStatistics = {
+  appendedRecords: 0,
+  appendedFrames: 0,
+  appendedBytes: 0,
+  flushes: 0,
+  rolls: 0,
+  cuts: 0,
+  flushMs: 0,
+  waitingBytes: 0,
+  heldBytes: 0,
+  inFlight: 0,
+}
+
+function readOnly(what: string): TidelogError {
+  return new TidelogError('READ_ONLY', `cannot ${what}: the log is opened read-only`, { outcome: 'not-written' })
+}

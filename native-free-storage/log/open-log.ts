@@ -1,0 +1,391 @@
+/**
+ * Opens a log: who may write is settled first (lock, then a manifest with the new pair), only then is the tail read.
+ * What it costs does not grow with the log: names are listed, contents are not read. DESIGN: open, recovery, fencing.
+ */
+import { CacheBudget } from '../cache/frame-cache.ts'
+import { isDiskError } from '../disk/disk.ts'
+import { checkDirectoryFit } from '../disk/file-system-names.ts'
+import { acquireLock, isLockName, type Lock } from '../disk/lock-file.ts'
+import { nodeEnvironment } from '../disk/node-environment.ts'
+import { isProbeName, probeWriteWay, type WriteWay } from '../disk/write-probe.ts'
+import type { Environment } from '../environment.ts'
+import { TidelogError } from '../errors.ts'
+import { loadChecksum } from '../format/checksum.ts'
+import { parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
+import type { ManifestContent } from '../format/manifest.ts'
+import { carryOver, verifiedSuffix } from '../recovery/carry-over.ts'
+import { type FoundSegments, findSegments } from '../recovery/find-tail.ts'
+import type { TailFrame } from '../recovery/tail-scan.ts'
+import { type FilePool, openFilePool, POOL_DIRECTORY } from '../segment/file-pool.ts'
+import { machineBootId } from './boot-id.ts'
+import { LEASE_FILE, LeaseFile, readLease } from './lease-file.ts'
+import { Log } from './log.ts'
+import { type CheckedLogOptions, checkLogOptions, FRAME_BODY_BYTES_MAX, type LogOptions } from './log-options.ts'
+import { LogState } from './log-state.ts'
+import { LogWriter, type WriterSettings } from './log-writer.ts'
+import { findManifest, ManifestStore, readManifest } from './manifest-store.ts'
+import { DEFAULT_MAX_TICK_LEAD_MS, LeasedTickOracle } from './tick-oracle.ts'
+
+const ALIGNMENT = 512
+const QUARANTINE = 'quarantine'
+/** A writer may publish while a reader lists: then it looks again. */
+const READ_ATTEMPTS_MAX = 10
+
+/**
+ * Opens the log in `directory`, which is created when it is missing.
+ *
+ * Errors: LOCKED (another process has it), FENCED, TERM_STALE, LOG_DAMAGED, MANIFEST_DAMAGED, MANIFEST_MISSING,
+ * SEGMENT_MISSING, FORMAT_UNKNOWN, DIRECTORY_UNFIT, PLATFORM_UNSUPPORTED, DISK_FULL (retriable), IO_FAILED,
+ * INVALID_ARGUMENT; LOG_MISSING when it is opened read-only and there is none.
+ */
+export async function openLog(directory: string, options: LogOptions = {}): Promise<Log> {
+  const checked = checkLogOptions(options)
+  await loadChecksum()
+  const environment = options.environment ?? nodeEnvironment()
+  const path = directory.length > 1 ? directory.replace(/\/+$/, '') : directory
+  try {
+    if (options.readOnly === true) return await openReadOnly(environment, path, options, checked)
+    return await openForWriting(environment, path, options, checked)
+  } catch (error) {
+    throw explained(error, path)
+  }
+}
+
+async function openForWriting(
+  environment: Environment,
+  directory: string,
+  options: LogOptions,
+  checked: CheckedLogOptions,
+): Promise<Log> {
+  await makeDirectories(environment, directory)
+  await checkDirectoryFit(environment.disk, directory)
+  const lock = await acquireLock(environment, directory)
+  let pool: FilePool | null = null
+  try {
+    pool = options.pool ?? (await openFilePool(environment, directory))
+    const way = options.writeWay ?? (await chooseWriteWay(environment, pool, checked))
+    return await openLocked(environment, directory, options, checked, lock, pool, way)
+  } catch (error) {
+    if (options.pool === undefined) await pool?.close().catch(() => {})
+    await lock.release().catch(() => {})
+    throw error
+  }
+}
+
+async function openLocked(
+  environment: Environment,
+  directory: string,
+  options: LogOptions,
+  checked: CheckedLogOptions,
+  lock: Lock,
+  pool: FilePool,
+  way: WriteWay,
+): Promise<Log> {
+  const { disk } = environment
+  const manifests = await fence(environment, directory, checked, pool)
+  // Only now is the tail read: whoever had the log before can acknowledge nothing that is not in it.
+  const names = await disk.list(directory)
+  // A name that a former process made may not be durable yet.
+  await disk.syncDirectory(directory)
+  const found = await findSegments(environment, directory, manifests.content, names)
+  await tidyDirectory(environment, directory, manifests, found, names)
+
+  const { content } = manifests
+  const { tail } = found
+  const suffix = tail === null ? [] : await verifiedSuffix(environment, directory, tail)
+  const end = recoveredEnd(content, found, suffix)
+
+  const bounds = (await readLease(environment, directory)) ?? { tickBound: 0n, lsnBound: 0, sameBoot: true }
+  const stillOwner = (): boolean => manifests.isNewest() !== false
+  const ownsTicks = options.ticks === undefined
+  const needsLease = ownsTicks || content.durability === 'os'
+  const lease = needsLease ? new LeaseFile(environment, directory, bounds, stillOwner) : null
+  const ticks = options.ticks ?? new LeasedTickOracle(environment.clock, lease!, DEFAULT_MAX_TICK_LEAD_MS, false)
+  ticks.observe(end.lastTimeTick)
+
+  const state = new LogState(environment, directory, content.logId, options.cache ?? new CacheBudget(checked.cacheBytes))
+  state.setSegments(found.entries)
+  state.setFirstLsn(content.firstLsn)
+  if (tail === null) state.setDurableEnd(null, content.nextLsn)
+  else {
+    const { proven } = tail
+    state.setDurableEnd(
+      { segment: tail.entry, position: proven.position, nextLsn: proven.nextLsn, lastTimeTick: proven.lastTimeTick },
+      proven.nextLsn,
+    )
+  }
+  const settings: WriterSettings = {
+    environment,
+    directory,
+    pool,
+    durability: content.durability,
+    mode: way.mode,
+    depth: way.depth,
+    alignment: ALIGNMENT,
+    segmentBytes: checked.segmentBytes,
+    writeDeadlineMs: checked.writeDeadlineMs,
+    queueBytes: checked.queueBytes,
+    whenFull: checked.whenFull,
+    limits: {
+      recordBytesMax: checked.recordBytesMax,
+      recordsMax: 65_536,
+      bodyBytesMax: FRAME_BODY_BYTES_MAX,
+      vchannelBytesMax: 255,
+    },
+  }
+  const owner = { ownerTerm: content.ownerTerm, incarnation: content.incarnation }
+  const writer = new LogWriter(settings, state, manifests, ticks, content.durability === 'os' ? lease : null, owner, {
+    nextLsn: end.nextLsn,
+    lastTimeTick: end.lastTimeTick,
+    predecessor:
+      tail === null
+        ? null
+        : {
+            entry: tail.entry,
+            header: tail.header,
+            end: tail.proven.position,
+            chain: tail.proven.chain,
+            nextSegmentId: tail.nextSegmentId,
+            zeroFrom: tail.zeroFrom,
+          },
+    carryOver:
+      suffix.length === 0 ? null : () => carryOver({ ...settings }, content.logId, manifests, owner, tail!, suffix),
+    // After the machine went down, what was given and lost at level `os` is not known: go on above the lease.
+    gapCount: content.durability === 'os' && !bounds.sameBoot ? Math.max(0, bounds.lsnBound - end.nextLsn) : 0,
+  })
+  const log = new Log({
+    state,
+    durability: content.durability,
+    ownerTerm: owner.ownerTerm,
+    incarnation: owner.incarnation,
+    writer,
+    manifests,
+    ticks,
+    ownsTicks,
+    lease,
+    pool,
+    ownsPool: options.pool === undefined,
+    lock,
+    retention: checked.retention,
+  })
+  await writer.recovered()
+  return log
+}
+
+/** Publishes the new pair, which fences every older one. */
+async function fence(
+  environment: Environment,
+  directory: string,
+  checked: CheckedLogOptions,
+  pool: FilePool,
+): Promise<ManifestStore> {
+  const { disk } = environment
+  const releaseReserve = () => pool.releaseReserve()
+  const names = await disk.list(directory)
+  const found = await findManifest(disk, directory, names)
+  const bootId = machineBootId(environment)
+  if (found === null) {
+    const segment = names.find((name) => parseSegmentFileName(name) !== null)
+    if (segment !== undefined) {
+      throw new TidelogError(
+        'MANIFEST_MISSING',
+        `${directory} has log segments (${segment}) but no manifest. Nothing was changed; restore the manifest from a backup.`,
+        { file: segment },
+      )
+    }
+    return await ManifestStore.create(environment, directory, newManifest(environment, checked, bootId), releaseReserve)
+  }
+  const { content, older } = found
+  if (checked.ownerTerm !== undefined && checked.ownerTerm < content.ownerTerm) {
+    throw new TidelogError('TERM_STALE', `the log in ${directory} has the owner term ${content.ownerTerm}; it cannot be opened at ${checked.ownerTerm}`)
+  }
+  if (checked.durability !== undefined && checked.durability !== content.durability) {
+    throw new TidelogError('INVALID_ARGUMENT', `the log in ${directory} has the durability "${content.durability}", which cannot be changed to "${checked.durability}"`)
+  }
+  const manifests = new ManifestStore(environment, directory, content, releaseReserve)
+  await manifests.publish((before) => ({
+    ...before,
+    ownerTerm: checked.ownerTerm ?? before.ownerTerm,
+    incarnation: before.incarnation + 1,
+    bootId,
+  }))
+  await manifests.unlinkOlder(older)
+  return manifests
+}
+
+function newManifest(environment: Environment, checked: CheckedLogOptions, bootId: Uint8Array): ManifestContent {
+  return {
+    generation: 1,
+    logId: Buffer.from(environment.randomBytes(16)).toString('hex'),
+    ownerTerm: checked.ownerTerm ?? 0,
+    incarnation: 1,
+    durability: checked.durability ?? 'disk',
+    firstLsn: 0,
+    firstSegment: null,
+    tail: null,
+    nextLsn: 0,
+    lastTimeTick: 0n,
+    bootId,
+    retired: [],
+  }
+}
+
+interface RecoveredEnd {
+  nextLsn: number
+  lastTimeTick: bigint
+}
+
+function recoveredEnd(content: ManifestContent, found: FoundSegments, suffix: readonly TailFrame[]): RecoveredEnd {
+  const { tail } = found
+  if (tail === null) return { nextLsn: content.nextLsn, lastTimeTick: content.lastTimeTick }
+  const last = suffix[suffix.length - 1]
+  return {
+    nextLsn: last?.nextLsn ?? tail.proven.nextLsn,
+    // Of all valid frames, also those that are cut: a tick that was written is not given again.
+    lastTimeTick: tail.end.lastTimeTick,
+  }
+}
+
+/** Removes what is known to be a left-over, and puts what is not known out of the way. */
+async function tidyDirectory(
+  environment: Environment,
+  directory: string,
+  manifests: ManifestStore,
+  found: FoundSegments,
+  names: readonly string[],
+): Promise<void> {
+  const { disk } = environment
+  const members = new Set(found.entries.map(({ name }) => name))
+  const retired = new Set(manifests.content.retired.map(({ id }) => id))
+  const unwanted: string[] = []
+  const strange: string[] = [...found.strays]
+  for (const name of names) {
+    if (members.has(name) || found.strays.includes(name) || isOwnName(name)) continue
+    if (name.endsWith('.tmp')) unwanted.push(name)
+    else if (name.endsWith('.idx')) {
+      if (!members.has(name.replace(/\.idx$/, '.seg'))) unwanted.push(name)
+    } else if (parseSegmentFileName(name) !== null) {
+      if (retired.has(parseSegmentFileName(name)!.id)) unwanted.push(name)
+      else strange.push(name)
+    } else strange.push(name)
+  }
+  for (const name of unwanted) await disk.unlink(`${directory}/${name}`).catch(() => {})
+  if (strange.length > 0) {
+    await disk.makeDirectory(`${directory}/${QUARANTINE}`)
+    for (const name of strange) {
+      const mark = Buffer.from(environment.randomBytes(4)).toString('hex')
+      await disk.rename(`${directory}/${name}`, `${directory}/${QUARANTINE}/${name}.${mark}`)
+    }
+    await disk.syncDirectory(`${directory}/${QUARANTINE}`)
+  }
+  if (unwanted.length + strange.length > 0) await disk.syncDirectory(directory)
+  if (retired.size > 0) {
+    await manifests.publish((content) => ({ ...content, retired: content.retired.filter(({ id }) => !retired.has(id)) }))
+  }
+}
+
+function isOwnName(name: string): boolean {
+  return (
+    parseManifestFileName(name) !== null ||
+    name === LEASE_FILE ||
+    name === POOL_DIRECTORY ||
+    name === QUARANTINE ||
+    isLockName(name) ||
+    isProbeName(name)
+  )
+}
+
+async function chooseWriteWay(environment: Environment, pool: FilePool, checked: CheckedLogOptions): Promise<WriteWay> {
+  return await probeWriteWay(environment, pool.directory, {
+    override: { mode: checked.writeMode, depth: checked.writeDepth },
+  })
+}
+
+/** Creates what is missing of the path, each name durable. */
+async function makeDirectories(environment: Environment, directory: string): Promise<void> {
+  const { disk } = environment
+  try {
+    await disk.list(directory)
+    return
+  } catch (error) {
+    if (!isDiskError(error, 'ENOENT')) throw error
+  }
+  const slash = directory.lastIndexOf('/')
+  const parent = slash < 0 ? '.' : slash === 0 ? '/' : directory.slice(0, slash)
+  await makeDirectories(environment, parent)
+  await disk.makeDirectory(directory)
+  await disk.syncDirectory(parent)
+}
+
+async function openReadOnly(
+  environment: Environment,
+  directory: string,
+  options: LogOptions,
+  checked: CheckedLogOptions,
+): Promise<Log> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await lookReadOnly(environment, directory, options, checked)
+    } catch (error) {
+      // The writer has published, rolled or truncated between two looks.
+      const moved = isDiskError(error, 'ENOENT') || (error instanceof TidelogError && error.code === 'SEGMENT_MISSING')
+      if (!moved || attempt >= READ_ATTEMPTS_MAX) throw error
+    }
+  }
+}
+
+async function lookReadOnly(
+  environment: Environment,
+  directory: string,
+  options: LogOptions,
+  checked: CheckedLogOptions,
+): Promise<Log> {
+  const { disk } = environment
+  let names: string[]
+  try {
+    names = await disk.list(directory)
+  } catch (error) {
+    if (!isDiskError(error, 'ENOENT')) throw error
+    throw new TidelogError('LOG_MISSING', `there is no log in ${directory}: the directory does not exist`, { cause: error })
+  }
+  const manifest = await findManifest(disk, directory, names)
+  if (manifest === null) {
+    const segment = names.find((name) => parseSegmentFileName(name) !== null)
+    if (segment !== undefined) throw new TidelogError('MANIFEST_MISSING', `${directory} has log segments (${segment}) but no manifest`, { file: segment })
+    throw new TidelogError('LOG_MISSING', `there is no log in ${directory}: it has no manifest`)
+  }
+  const content = await readManifest(disk, directory, manifest.content.generation)
+  const found = await findSegments(environment, directory, content, await disk.list(directory))
+  const state = new LogState(environment, directory, content.logId, options.cache ?? new CacheBudget(checked.cacheBytes))
+  state.readOnly = true
+  state.setSegments(found.entries)
+  state.setFirstLsn(content.firstLsn)
+  if (found.tail === null) state.setDurableEnd(null, content.nextLsn)
+  else {
+    const { entry, proven } = found.tail
+    state.setDurableEnd({ segment: entry, position: proven.position, nextLsn: proven.nextLsn, lastTimeTick: proven.lastTimeTick }, proven.nextLsn)
+  }
+  return new Log({
+    state,
+    durability: content.durability,
+    ownerTerm: content.ownerTerm,
+    incarnation: content.incarnation,
+    writer: null,
+    manifests: null,
+    ticks: null,
+    ownsTicks: false,
+    lease: null,
+    pool: null,
+    ownsPool: false,
+    lock: null,
+    retention: {},
+  })
+}
+
+function explained(error: unknown, directory: string): unknown {
+  if (!isDiskError(error)) return error
+  if (error.code === 'ENOSPC') {
+    return new TidelogError('DISK_FULL', `no space to open the log in ${directory}; make room and open it again`, { retriable: true, cause: error })
+  }
+  return new TidelogError('IO_FAILED', `the log in ${directory} could not be opened: ${error.message}`, { file: error.path, cause: error })
+}

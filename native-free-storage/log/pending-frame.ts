@@ -1,0 +1,279 @@
+/**
+ * A frame that waits for its place in the log: measured, but without LSN, tick or position yet.
+ */
+import { TidelogError } from '../errors.ts'
+import type { BodyHead } from '../format/body-head.ts'
+import { type BodyLimits, type BodyPlan, BodyPlanner, planBody, type RecordInput } from '../format/body-plan.ts'
+import { writeBody } from '../format/body-writer.ts'
+import { hash64 } from '../format/checksum.ts'
+import { FrameKind } from '../format/frame-header.ts'
+import { encodeGap, GAP_BODY_BYTES, type Gap } from '../format/gap.ts'
+
+/** Where a frame ended up. LSNs and ticks of its first and last record. */
+export interface AppendResult {
+  firstLsn: number
+  lastLsn: number
+  firstTimeTick: bigint
+  lastTimeTick: bigint
+}
+
+export interface PendingFrame {
+  readonly kind: FrameKind
+  readonly recordCount: number
+  readonly bodyBytes: number
+  readonly nodeSection: Buffer | null
+  readonly vchannels: readonly string[]
+  /** The frame's first tick is not below it. */
+  readonly barrierTick: bigint
+  /** What the frame counts for in the queue. */
+  readonly queuedBytes: number
+  /** LSNs that it takes. */
+  readonly lsnCount: number
+  /** Writes the body and returns its hash. Called once, or again when the frame moves to another segment. */
+  writeBody(target: Buffer, offset: number): bigint
+  settle(baseLsn: number, baseTimeTick: bigint): void
+  fail(error: TidelogError): void
+}
+
+const NO_VCHANNELS: readonly string[] = []
+
+/** One caller's batch: one frame, one promise. */
+export class BatchFrame implements PendingFrame {
+  readonly kind = FrameKind.records
+  readonly nodeSection = null
+  readonly barrierTick: bigint
+  readonly #plan: BodyPlan
+  readonly #resolve: (result: AppendResult) => void
+  readonly #reject: (error: TidelogError) => void
+
+  constructor(
+    plan: BodyPlan,
+    barrierTick: bigint,
+    resolve: (result: AppendResult) => void,
+    reject: (error: TidelogError) => void,
+  ) {
+    this.#plan = plan
+    this.barrierTick = barrierTick
+    this.#resolve = resolve
+    this.#reject = reject
+  }
+
+  get recordCount(): number {
+    return this.#plan.recordCount
+  }
+
+  get lsnCount(): number {
+    return this.#plan.recordCount
+  }
+
+  get bodyBytes(): number {
+    return this.#plan.bodyBytes
+  }
+
+  get queuedBytes(): number {
+    return this.#plan.bodyBytes
+  }
+
+  get vchannels(): readonly string[] {
+    return this.#plan.vchannels
+  }
+
+  writeBody(target: Buffer, offset: number): bigint {
+    return writeBody(this.#plan, target, offset)
+  }
+
+  settle(baseLsn: number, baseTimeTick: bigint): void {
+    this.#resolve(rangeOf(baseLsn, baseTimeTick, this.recordCount))
+  }
+
+  fail(error: TidelogError): void {
+    this.#reject(error)
+  }
+}
+
+export function planBatch(records: readonly RecordInput[], limits: BodyLimits): BodyPlan {
+  return planBody(records, limits)
+}
+
+/** Single appends of many callers, one promise each. */
+export class GatheredFrame implements PendingFrame {
+  readonly kind = FrameKind.records
+  readonly nodeSection = null
+  barrierTick = 0n
+  readonly #planner: BodyPlanner
+  #plan: BodyPlan | null = null
+  readonly #resolves: ((result: AppendResult) => void)[] = []
+  readonly #rejects: ((error: TidelogError) => void)[] = []
+
+  constructor(limits: BodyLimits) {
+    this.#planner = new BodyPlanner(limits)
+  }
+
+  /** Throws INVALID_ARGUMENT or LIMIT_EXCEEDED; then nothing has been added. */
+  add(
+    record: RecordInput,
+    barrierTick: bigint,
+    resolve: (result: AppendResult) => void,
+    reject: (error: TidelogError) => void,
+  ): void {
+    this.#planner.add(record)
+    if (barrierTick > this.barrierTick) this.barrierTick = barrierTick
+    this.#resolves.push(resolve)
+    this.#rejects.push(reject)
+  }
+
+  get recordCount(): number {
+    return this.#resolves.length
+  }
+
+  get lsnCount(): number {
+    return this.#resolves.length
+  }
+
+  /** Fixes what is in the frame: nothing is added afterwards. */
+  get bodyBytes(): number {
+    return this.#planned().bodyBytes
+  }
+
+  get queuedBytes(): number {
+    return this.#planner.bytes
+  }
+
+  get vchannels(): readonly string[] {
+    return this.#planned().vchannels
+  }
+
+  writeBody(target: Buffer, offset: number): bigint {
+    return writeBody(this.#planned(), target, offset)
+  }
+
+  settle(baseLsn: number, baseTimeTick: bigint): void {
+    const resolves = this.#resolves
+    let tick = baseTimeTick
+    for (let index = 0; index < resolves.length; index++, tick += 1n) {
+      const lsn = baseLsn + index
+      resolves[index]!({ firstLsn: lsn, lastLsn: lsn, firstTimeTick: tick, lastTimeTick: tick })
+    }
+  }
+
+  fail(error: TidelogError): void {
+    for (const reject of this.#rejects) reject(error)
+  }
+
+  #planned(): BodyPlan {
+    this.#plan ??= this.#planner.finish()
+    return this.#plan
+  }
+}
+
+/** A body that a client encoded, checked when it was received. */
+export interface ReceivedBody {
+  bytes: Buffer
+  hash: bigint
+  head: BodyHead
+}
+
+export class ReceivedFrame implements PendingFrame {
+  readonly kind = FrameKind.records
+  readonly barrierTick: bigint
+  readonly nodeSection: Buffer | null
+  readonly #body: ReceivedBody
+  readonly #resolve: (result: AppendResult) => void
+  readonly #reject: (error: TidelogError) => void
+
+  constructor(
+    body: ReceivedBody,
+    nodeSection: Buffer | null,
+    barrierTick: bigint,
+    resolve: (result: AppendResult) => void,
+    reject: (error: TidelogError) => void,
+  ) {
+    this.#body = body
+    this.nodeSection = nodeSection
+    this.barrierTick = barrierTick
+    this.#resolve = resolve
+    this.#reject = reject
+  }
+
+  get recordCount(): number {
+    return this.#body.head.recordCount
+  }
+
+  get lsnCount(): number {
+    return this.#body.head.recordCount
+  }
+
+  get bodyBytes(): number {
+    return this.#body.bytes.length
+  }
+
+  get queuedBytes(): number {
+    return this.#body.bytes.length
+  }
+
+  get vchannels(): readonly string[] {
+    return this.#body.head.vchannels
+  }
+
+  writeBody(target: Buffer, offset: number): bigint {
+    this.#body.bytes.copy(target, offset)
+    return this.#body.hash
+  }
+
+  settle(baseLsn: number, baseTimeTick: bigint): void {
+    this.#resolve(rangeOf(baseLsn, baseTimeTick, this.recordCount))
+  }
+
+  fail(error: TidelogError): void {
+    this.#reject(error)
+  }
+}
+
+/** A frame of the log's own: durable marker, gap. Nobody waits for it. */
+export class ControlFrame implements PendingFrame {
+  readonly kind: FrameKind
+  readonly recordCount = 0
+  readonly nodeSection = null
+  readonly barrierTick = 0n
+  readonly queuedBytes = 0
+  readonly vchannels = NO_VCHANNELS
+  readonly lsnCount: number
+  readonly #body: Buffer | null
+
+  private constructor(kind: FrameKind, body: Buffer | null, lsnCount: number) {
+    this.kind = kind
+    this.#body = body
+    this.lsnCount = lsnCount
+  }
+
+  static durableMarker(): ControlFrame {
+    return new ControlFrame(FrameKind.durableMarker, null, 0)
+  }
+
+  static gap(gap: Gap): ControlFrame {
+    return new ControlFrame(FrameKind.gap, encodeGap(gap), gap.count)
+  }
+
+  get bodyBytes(): number {
+    return this.#body === null ? 0 : GAP_BODY_BYTES
+  }
+
+  writeBody(target: Buffer, offset: number): bigint {
+    if (this.#body === null) return 0n
+    this.#body.copy(target, offset)
+    return hash64(this.#body)
+  }
+
+  settle(): void {}
+
+  fail(): void {}
+}
+
+function rangeOf(baseLsn: number, baseTimeTick: bigint, count: number): AppendResult {
+  return {
+    firstLsn: baseLsn,
+    lastLsn: baseLsn + count - 1,
+    firstTimeTick: baseTimeTick,
+    lastTimeTick: baseTimeTick + BigInt(count - 1),
+  }
+}

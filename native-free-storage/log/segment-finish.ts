@@ -1,0 +1,76 @@
+/** The end of a segment's life as the active one: its seal, then what may follow at leisure (trim, index). */
+import { FRAME_HEADER_BYTES, encodeFrameHeader, FrameKind } from '../format/frame-header.ts'
+import { hash64 } from '../format/checksum.ts'
+import { encodeSeal, SEAL_BODY_BYTES } from '../format/seal.ts'
+import { writeIndexFile } from '../segment/index-file.ts'
+import type { SegmentWriter } from '../segment/segment-writer.ts'
+import type { Ownership } from './flush.ts'
+import type { LogState } from './log-state.ts'
+import type { SegmentEnd, SegmentEntry } from './log-view.ts'
+
+export const finishSegment = {
+  /** Everything written is made durable, then the seal. Afterwards nothing is written to the file. */
+  async seal(
+    writer: SegmentWriter,
+    owner: Ownership,
+    nextLsn: number,
+    nextSegmentId: string | null,
+  ): Promise<void> {
+    await writer.syncAll()
+    const { header, position, chain, tally } = writer
+    const bytes = Buffer.alloc(header.alignment)
+    const body = encodeSeal({
+      end: position,
+      frames: tally.frames,
+      records: tally.records,
+      firstLsn: header.baseLsn,
+      nextLsn,
+      firstTimeTick: tally.firstTimeTick,
+      lastTimeTick: tally.lastTimeTick,
+      salt: header.salt,
+      nextSegmentId,
+      chain,
+    })
+    body.copy(bytes, FRAME_HEADER_BYTES)
+    encodeFrameHeader(
+      bytes,
+      0,
+      {
+        kind: FrameKind.seal,
+        flags: 0,
+        totalLength: bytes.length,
+        bodyLength: SEAL_BODY_BYTES,
+        nodeSectionLength: 0,
+        recordCount: 0,
+        ownerTerm: owner.ownerTerm,
+        incarnation: owner.incarnation,
+        baseLsn: nextLsn,
+        baseTimeTick: tally.lastTimeTick === 0n ? header.baseTimeTick : tally.lastTimeTick + 1n,
+        position,
+        durablePosition: position,
+        chain,
+        bodyHash: hash64(body),
+        nodeHash: 0n,
+      },
+      header.salt,
+    )
+    await writer.writeSeal(bytes)
+  },
+
+  /** Trims the file to its end and writes its index. Nothing depends on either. */
+  async tidy(
+    state: LogState,
+    entry: SegmentEntry,
+    writer: SegmentWriter,
+    end: SegmentEnd,
+    lastTimeTick: bigint,
+  ): Promise<void> {
+    try {
+      await writer.file.truncate(end.position + writer.header.alignment)
+    } catch {
+      // The zeros behind the seal cost space only.
+    }
+    await writer.close().catch(() => {})
+    if (entry.building !== undefined) await writeIndexFile(state, entry, entry.building, { ...end, lastTimeTick })
+  },
+}

@@ -1,0 +1,207 @@
+/**
+ * Which files make up the log, and where it ends: from the manifest, the names in the directory and the tail alone, so
+ * the cost does not grow with the log. Reads, never writes. docs/FORMAT.md sections 6 and 9.
+ */
+import type { Environment } from '../environment.ts'
+import { TidelogError } from '../errors.ts'
+import { parseSegmentFileName } from '../format/file-names.ts'
+import type { ManifestContent } from '../format/manifest.ts'
+import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
+import type { SegmentEntry } from '../log/log-view.ts'
+import { SegmentFiles } from '../segment/segment-file.ts'
+import { classifyTail } from './classify.ts'
+import { scanTail, type TailFrame, type TailPoint, type TailScan } from './tail-scan.ts'
+
+export interface FoundTail {
+  entry: SegmentEntry
+  header: SegmentHeader
+  /** Behind the last valid frame: what a writer has to keep. */
+  end: TailPoint
+  /** Up to here it is proven that it was durable. */
+  proven: TailPoint
+  /** Frames between the two. */
+  unproven: readonly TailFrame[]
+  /** A seal or the manifest says that nothing more came. */
+  closed: boolean
+  /** The id that the seal names for the next segment; that segment is not there. */
+  nextSegmentId: string | null
+  /** From here on the file is zeros; undefined when it holds other bytes behind its end, which stay. */
+  zeroFrom: number | undefined
+}
+
+export interface FoundSegments {
+  /** In LSN order, the tail included. */
+  entries: readonly SegmentEntry[]
+  tail: FoundTail | null
+  /** Segment files that are not part of the log. */
+  strays: readonly string[]
+}
+
+/** Throws LOG_DAMAGED, SEGMENT_MISSING, FORMAT_UNKNOWN, IO_FAILED. */
+export async function findSegments(
+  environment: Environment,
+  directory: string,
+  manifest: ManifestContent,
+  names: readonly string[],
+): Promise<FoundSegments> {
+  const files = listSegmentFiles(names)
+  const retired = new Set(manifest.retired.map(({ id }) => id))
+  if (manifest.tail === null || manifest.firstSegment === null) {
+    return { entries: [], tail: null, strays: files.filter(({ id }) => !retired.has(id)).map(({ name }) => name) }
+  }
+  const segments = new SegmentFiles(environment, directory, manifest.logId)
+  const first = manifest.firstSegment
+  const known = manifest.tail
+  const tails = await walkFrom(segments, files, manifest)
+  const walked = new Set(tails.map(({ entry }) => entry.id))
+  const walkedFirst = tails[0]!
+  const before = files.filter(
+    ({ id, baseLsn }) =>
+      !walked.has(id) &&
+      !retired.has(id) &&
+      (id === first.id || (baseLsn >= first.baseLsn && baseLsn <= known.baseLsn)) &&
+      id !== known.id,
+  )
+  const members = withoutRivals(before, first.id, walkedFirst.header)
+  const entries = [...members.map(asEntry), ...tails.map(({ entry }) => entry)]
+  const kept = new Set(entries.map(({ id }) => id))
+  for (const [index, found] of tails.entries()) {
+    const next = tails[index + 1]
+    if (next !== undefined) found.entry.end = { position: found.end.position, chain: found.end.chain, nextLsn: found.end.nextLsn }
+  }
+  return {
+    entries,
+    tail: tails[tails.length - 1]!,
+    strays: files.filter(({ id }) => !kept.has(id) && !retired.has(id)).map(({ name }) => name),
+  }
+}
+
+/** The manifest's tail and what follows it: a seal names the next segment, whose header names the one before. */
+async function walkFrom(
+  segments: SegmentFiles,
+  files: readonly SegmentFile[],
+  manifest: ManifestContent,
+): Promise<FoundTail[]> {
+  const known = manifest.tail!
+  const tails: FoundTail[] = []
+  let file = files.find(({ id }) => id === known.id)
+  if (file === undefined) {
+    throw new TidelogError('SEGMENT_MISSING', `the manifest names the segment ${known.id} with LSN ${known.baseLsn} as the tail; its file is not there`, {
+      lsnFrom: known.baseLsn,
+    })
+  }
+  let start: TailPoint | null = {
+    position: known.syncedPosition,
+    chain: known.chain,
+    nextLsn: manifest.nextLsn,
+    lastTimeTick: manifest.lastTimeTick,
+  }
+  while (true) {
+    const found: FoundTail = await examine(segments, file, start, tails.length === 0 && known.closed)
+    tails.push(found)
+    if (found.nextSegmentId === null) return tails
+    const next = files.find(({ id }) => id === found.nextSegmentId)
+    if (next === undefined || tails.some(({ entry }) => entry.id === next.id)) return tails
+    const opened = await segments.open(next)
+    await opened.release()
+    const { header } = opened
+    const { previous } = header
+    if (previous?.id !== file.id || previous.end !== found.end.position || previous.chain !== found.end.chain || header.baseLsn !== found.end.nextLsn) {
+      throw new TidelogError('LOG_DAMAGED', `${next.name} is named by the seal of ${file.name} and does not follow it`, {
+        file: next.name,
+        position: 0,
+        lsnFrom: found.end.nextLsn,
+      })
+    }
+    found.closed = true
+    file = next
+    start = { position: SEGMENT_HEADER_BYTES, chain: header.checksum, nextLsn: header.baseLsn, lastTimeTick: found.end.lastTimeTick }
+  }
+}
+
+async function examine(
+  segments: SegmentFiles,
+  file: SegmentFile,
+  start: TailPoint,
+  closed: boolean,
+): Promise<FoundTail> {
+  const opened = await segments.open(file)
+  try {
+    const { header } = opened
+    const scan = await scanTail(opened.file, header.salt, start)
+    const { verdict, because } = classifyTail(scan.evidence)
+    if (verdict === 'damaged') throw damagedTail(file, scan, start, because)
+    const entry = asEntry(file)
+    if (closed) {
+      return {
+        entry,
+        header,
+        end: start,
+        proven: start,
+        unproven: [],
+        closed: true,
+        nextSegmentId: scan.seal !== null && scan.end.position === start.position ? scan.seal.nextSegmentId : null,
+        zeroFrom: undefined,
+      }
+    }
+    const sealed = verdict === 'sealed'
+    return {
+      entry,
+      header,
+      end: scan.end,
+      proven: sealed ? scan.end : scan.proven,
+      unproven: sealed ? [] : scan.unproven,
+      closed: sealed,
+      nextSegmentId: scan.seal?.nextSegmentId ?? null,
+      zeroFrom: verdict === 'clean' && scan.zeroFrom < scan.fileBytes ? scan.zeroFrom : undefined,
+    }
+  } finally {
+    await opened.release()
+  }
+}
+
+function damagedTail(file: SegmentFile, scan: TailScan, start: TailPoint, because: string): TidelogError {
+  const { end } = scan
+  const upTo = scan.nextLsnBehind > end.nextLsn ? `LSN ${scan.nextLsnBehind - 1}` : 'an LSN that is not known'
+  return new TidelogError(
+    'LOG_DAMAGED',
+    `${file.name} is damaged at position ${end.position}: ${because}. Records from LSN ${end.nextLsn} up to ${upTo} may be gone; everything below LSN ${end.nextLsn} is intact as far as it was looked at. Nothing was changed. Restore the file from a backup, or see what is left with "tidelog verify" and "tidelog dump".`,
+    {
+      file: file.name,
+      position: Math.min(end.position, Math.max(start.position, end.position)),
+      lsnFrom: end.nextLsn,
+      lsnTo: scan.nextLsnBehind > end.nextLsn ? scan.nextLsnBehind - 1 : undefined,
+    },
+  )
+}
+
+interface SegmentFile {
+  id: string
+  baseLsn: number
+  name: string
+}
+
+function listSegmentFiles(names: readonly string[]): SegmentFile[] {
+  const files: SegmentFile[] = []
+  for (const name of names) {
+    const parsed = parseSegmentFileName(name)
+    if (parsed !== null) files.push({ ...parsed, name })
+  }
+  return files.sort((a, b) => a.baseLsn - b.baseLsn || (a.id < b.id ? -1 : 1))
+}
+
+/**
+ * A writer that was fenced may have named a segment just before the tail. The tail's own header tells its predecessor:
+ * what stands between the two in the list is none of the log's.
+ */
+function withoutRivals(before: readonly SegmentFile[], firstId: string, tail: SegmentHeader): readonly SegmentFile[] {
+  const previousId = tail.previous?.id
+  const last = before.findIndex(({ id }) => id === previousId)
+  const linked = last < 0 ? before : before.slice(0, last + 1)
+  const first = linked.findIndex(({ id }) => id === firstId)
+  return first < 0 ? linked : linked.slice(first)
+}
+
+function asEntry({ id, baseLsn, name }: SegmentFile): SegmentEntry {
+  return { id, baseLsn, name, end: undefined, building: undefined }
+}
