@@ -27,7 +27,8 @@ export interface DaemonConfig {
   /** Path of the Unix socket. */
   socket: string | null
   http: HostPort | null
-  pchannels: number
+  /** Null: what the data directory has; 4 for a new one. */
+  pchannels: number | null
   /** Null: what the probe of the device finds. */
   writeMode: 'dsync' | 'fdatasync' | null
   writeDepth: number | null
@@ -128,9 +129,9 @@ export const settings: readonly Setting[] = [
     'pchannels',
     'pchannels',
     'N',
-    '4',
-    between(parseInteger, 1, 1024, 'from 1 to 1024'),
-    'Number of logs in the data directory; fixed when the directory is created.',
+    AUTO,
+    orWord(AUTO, between(parseInteger, 1, 1024, 'from 1 to 1024')),
+    'Number of logs in the data directory, fixed when it is created; `auto` is what the directory has, and 4 for a new one.',
   ),
   setting(
     'writeMode',
@@ -278,7 +279,10 @@ export function environmentName(setting: Pick<Setting, 'name'>): string {
 /** A value as it would be written in a flag or file; for `config show`. */
 export function formatValue(setting: Setting, config: DaemonConfig): string {
   const value = config[setting.key]
-  if (value === null) return setting.key === 'writeMode' || setting.key === 'writeDepth' ? AUTO : NONE
+  if (value === null) {
+    const auto = setting.parse(AUTO)
+    return 'value' in auto && auto.value === null ? AUTO : NONE
+  }
   if (typeof value === 'object') return formatHostPort(value)
   if (setting.placeholder === 'DURATION') return formatDuration(value as number)
   if (setting.placeholder === 'BYTES') return formatBytes(value as number)

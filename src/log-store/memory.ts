@@ -153,7 +153,6 @@ class MemoryLogStore implements LogStore {
   #waiters: Waiter[] = []
   #queuedBytes = 0
   #running: Promise<void> | null = null
-  #everAppended = false
   #watermark: bigint
   /** Why nothing more is taken. */
   #ended: TidelogError | null = null
@@ -207,7 +206,6 @@ class MemoryLogStore implements LogStore {
       const onAbort = () => reject(aborted(signal!, 'unknown'))
       signal?.addEventListener('abort', onAbort, { once: true })
       const settled = () => signal?.removeEventListener('abort', onAbort)
-      this.#everAppended = true
       this.#queue.push({
         bytes,
         head,
@@ -268,14 +266,15 @@ class MemoryLogStore implements LogStore {
 
   async truncateBefore(lsn: number): Promise<void> {
     this.#refuseIfStopped()
-    if (!Number.isSafeInteger(lsn) || lsn < 0) {
-      throw new TidelogError('INVALID_ARGUMENT', `${lsn} is not an LSN`, { lsn })
-    }
     const log = this.#log
-    const firstLsn = Math.min(lsn, log.nextLsn)
-    if (firstLsn <= log.firstLsn) return
-    log.firstLsn = firstLsn
-    const kept = log.frameAt(firstLsn)
+    if (!Number.isSafeInteger(lsn) || lsn < 0 || lsn > log.nextLsn) {
+      throw new TidelogError('INVALID_ARGUMENT', `log ${this.#name} ends before LSN ${log.nextLsn}, not at ${lsn}`, {
+        lsn,
+      })
+    }
+    if (lsn <= log.firstLsn) return
+    log.firstLsn = lsn
+    const kept = log.frameAt(lsn)
     for (const frame of log.frames.slice(0, kept)) log.bytes -= frame.bytes.length
     log.frames = log.frames.slice(kept)
     log.announce()
@@ -285,7 +284,7 @@ class MemoryLogStore implements LogStore {
     const stopped = this.#stop()
     const failed = stopped !== null && stopped.code !== 'CLOSED'
     return {
-      state: failed ? 'failed' : this.#everAppended ? 'healthy' : 'idle',
+      state: failed ? 'failed' : this.#running === null ? 'idle' : 'healthy',
       message: stopped === null ? '' : stopped.message,
       bytes: this.#log.bytes,
       segments: this.#log.frames.length === 0 ? 0 : 1,

@@ -264,6 +264,14 @@ export function logStoreConformance(name: string, makeSubject: () => Promise<Log
         expect(await texts(store.read({ from: 'earliest' }))).toEqual(['x-2', 'x-3'])
       })
 
+      test('beyond the end: refused, and nothing is removed', async () => {
+        await append('a', 'x', 4)
+        for (const lsn of [5, -1, 0.5]) {
+          await expect(store.truncateBefore(lsn)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+        }
+        expect(store.firstLsn).toBe(0)
+      })
+
       test('all of it: the log goes on where it stood', async () => {
         await append('a', 'x', 4)
         await store.truncateBefore(4)
@@ -467,11 +475,17 @@ export function logStoreConformance(name: string, makeSubject: () => Promise<Log
         await expect(append('a', 'y')).rejects.toMatchObject({ code: 'CLOSED', outcome: 'not-written' })
       })
 
-      test('status counts bytes', async () => {
-        const before = store.status().bytes
+      test('status counts bytes, and tells whether there is work under way', async () => {
+        const before = store.status()
+        expect(before).toMatchObject({ state: 'idle', message: '' })
         await append('a', 'x', 100)
-        expect(store.status().bytes).toBeGreaterThan(before)
+        expect(store.status().bytes).toBeGreaterThan(before.bytes)
+        const release = subject.holdFlushes()
+        const inFlight = append('a', 'y')
+        await settled(100)
         expect(store.status()).toMatchObject({ state: 'healthy', message: '' })
+        release()
+        await inFlight
       })
     })
   })

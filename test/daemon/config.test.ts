@@ -27,7 +27,7 @@ describe('configuration', () => {
       listen: { host: '127.0.0.1', port: 7420 },
       socket: null,
       http: { host: '127.0.0.1', port: 7421 },
-      pchannels: 4,
+      pchannels: null,
       writeMode: null,
       writeDepth: null,
       durability: 'disk',
@@ -140,7 +140,7 @@ describe('configuration', () => {
       message: expect.stringContaining('ENOENT'),
     })
     await writeFile(file, '# nothing yet\n')
-    expect((await load({ file })).config.pchannels).toBe(4)
+    expect((await load({ file })).config.pchannels).toBe(null)
   })
 
   test('names that others set are no settings: those of the client, of tests, and of container orchestrators', async () => {

@@ -1,0 +1,194 @@
+/**
+ * The directory of a daemon's data: who has it open, what it is, and where each log lies in it.
+ *
+ * | name | what it is |
+ * |---|---|
+ * | `tidelog.json` | the descriptor: format version, number of pchannels, level of durability; written once |
+ * | `LOCK`, `LOCK.*` | who has the directory open |
+ * | `LEASE` | bound of the time ticks of all its logs |
+ * | `pool/` | files prepared for all its logs, and what the probe of the device found |
+ * | `catalog/` | the log of the vchannels |
+ * | `pchannels/<number>/` | one log each |
+ */
+import {
+  acquireLock,
+  checkDirectoryFit,
+  type Environment,
+  isDiskError,
+  type Lock,
+} from '../../native-free-storage/index.ts'
+import { TidelogError } from '../errors.ts'
+
+export const DESCRIPTOR_FILE = 'tidelog.json'
+const FORMAT = 'tidelog-data'
+const VERSION = 1
+const PCHANNELS_DEFAULT = 4
+const DESCRIPTOR_BYTES_MAX = 4096
+
+export interface DataDirectoryDescriptor {
+  pchannels: number
+  durability: 'disk' | 'os'
+  createdMs: number
+}
+
+export interface DataDirectoryOptions {
+  /** Null: what the directory has; 4 for a new one. */
+  pchannels: number | null
+  durability: 'disk' | 'os'
+}
+
+export interface DataDirectory {
+  readonly path: string
+  readonly descriptor: Readonly<DataDirectoryDescriptor>
+  /** Lets others open it. Idempotent. */
+  release(): Promise<void>
+}
+
+/**
+ * Opens the data directory at `path`, which must exist, for this process alone; makes it one when it is empty.
+ *
+ * @throws TidelogError LOCKED (a live process has it), CONFIG_INVALID (it has other pchannels or another durability),
+ *   DATA_DIRECTORY_INVALID (not empty and no data directory, or a descriptor that cannot be read), FORMAT_UNKNOWN (of a
+ *   later version), DIRECTORY_UNFIT, PLATFORM_UNSUPPORTED, DISK_FULL, IO_FAILED.
+ */
+export async function openDataDirectory(
+  environment: Environment,
+  path: string,
+  options: DataDirectoryOptions,
+): Promise<DataDirectory> {
+  await checkDirectoryFit(environment.disk, path)
+  // Before the lock: nothing is written into a directory that is somebody else's.
+  await refuseForeign(environment, path)
+  const lock = await acquireLock(environment, path)
+  try {
+    const descriptor = (await readDescriptor(environment, path)) ?? (await writeDescriptor(environment, path, options))
+    refuseDifferent(path, descriptor, options)
+    await environment.disk.makeDirectory(`${path}/pchannels`)
+    await environment.disk.syncDirectory(path)
+    return { path, descriptor, release: () => lock.release() }
+  } catch (error) {
+    await releaseQuietly(lock)
+    throw asTidelogError(error, path)
+  }
+}
+
+/** The descriptor, without opening the directory; null where there is none. */
+export async function readDescriptor(environment: Environment, path: string): Promise<DataDirectoryDescriptor | null> {
+  let text: string
+  try {
+    const file = await environment.disk.open(`${path}/${DESCRIPTOR_FILE}`, 'read')
+    try {
+      const bytes = Buffer.alloc(DESCRIPTOR_BYTES_MAX)
+      text = bytes.toString('utf8', 0, await file.read(bytes, 0, bytes.length, 0))
+    } finally {
+      await file.close()
+    }
+  } catch (error) {
+    if (isDiskError(error, 'ENOENT')) return null
+    throw asTidelogError(error, path)
+  }
+  return parseDescriptor(path, text)
+}
+
+function parseDescriptor(path: string, text: string): DataDirectoryDescriptor {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    throw invalid(`${path}/${DESCRIPTOR_FILE} is no JSON`, cause)
+  }
+  const { format, version, pchannels, durability, createdMs } = (value ?? {}) as Record<string, unknown>
+  if (format !== FORMAT || typeof version !== 'number') throw invalid(`${path}/${DESCRIPTOR_FILE} is none of Tidelog's`)
+  if (version > VERSION) {
+    throw new TidelogError(
+      'FORMAT_UNKNOWN',
+      `${path} is of version ${version}; this program knows ${VERSION}. Use a newer one. Nothing was changed.`,
+      { file: DESCRIPTOR_FILE },
+    )
+  }
+  const valid =
+    Number.isInteger(pchannels) &&
+    (pchannels as number) >= 1 &&
+    (durability === 'disk' || durability === 'os') &&
+    typeof createdMs === 'number'
+  if (!valid) throw invalid(`${path}/${DESCRIPTOR_FILE} lacks what it has to say, or says what cannot be`)
+  return { pchannels: pchannels as number, durability, createdMs }
+}
+
+/** Complete or not there at all: written and synced under another name, then linked. */
+async function writeDescriptor(
+  environment: Environment,
+  path: string,
+  options: DataDirectoryOptions,
+): Promise<DataDirectoryDescriptor> {
+  const { disk } = environment
+  const descriptor = {
+    pchannels: options.pchannels ?? PCHANNELS_DEFAULT,
+    durability: options.durability,
+    createdMs: environment.clock.nowMs(),
+  }
+  const fresh = `${path}/${DESCRIPTOR_FILE}.new`
+  await disk.unlink(fresh).catch((error: unknown) => {
+    if (!isDiskError(error, 'ENOENT')) throw error
+  })
+  const file = await disk.create(fresh)
+  try {
+    const text = JSON.stringify({ format: FORMAT, version: VERSION, ...descriptor }, null, 2)
+    await file.write(Buffer.from(`${text}\n`), 0)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await disk.link(fresh, `${path}/${DESCRIPTOR_FILE}`)
+  await disk.unlink(fresh)
+  await disk.syncDirectory(path)
+  return descriptor
+}
+
+/** A directory with other things in it is not made a data directory by a slip of the keyboard. */
+async function refuseForeign(environment: Environment, path: string): Promise<void> {
+  const names = await environment.disk.list(path).catch((error: unknown) => {
+    throw asTidelogError(error, path)
+  })
+  if (names.includes(DESCRIPTOR_FILE)) return
+  const foreign = names.filter((name) => name !== `${DESCRIPTOR_FILE}.new` && !/^LOCK(\..+)?$/.test(name))
+  if (foreign.length === 0) return
+  throw invalid(
+    `${path} is not empty (${foreign.sort().slice(0, 3).join(', ')}) and has no ${DESCRIPTOR_FILE}, so it is no data directory. Choose an empty or a new one`,
+  )
+}
+
+function refuseDifferent(path: string, descriptor: DataDirectoryDescriptor, options: DataDirectoryOptions): void {
+  const { pchannels, durability } = descriptor
+  if (options.pchannels !== null && options.pchannels !== pchannels) {
+    throw new TidelogError(
+      'CONFIG_INVALID',
+      `${path} was created with ${pchannels} pchannels, which is fixed; the configuration says ${options.pchannels}. Leave pchannels out, or use another directory. Nothing was changed.`,
+    )
+  }
+  if (options.durability !== durability) {
+    throw new TidelogError(
+      'CONFIG_INVALID',
+      `${path} was created with durability ${durability}, which is fixed; the configuration says ${options.durability}. Set durability to ${durability}, or use another directory. Nothing was changed.`,
+    )
+  }
+}
+
+function invalid(what: string, cause?: unknown): TidelogError<'DATA_DIRECTORY_INVALID'> {
+  return new TidelogError('DATA_DIRECTORY_INVALID', `${what}. Nothing was changed.`, { file: DESCRIPTOR_FILE, cause })
+}
+
+function asTidelogError(error: unknown, path: string): unknown {
+  if (!isDiskError(error)) return error
+  if (error.code === 'ENOSPC') {
+    return new TidelogError('DISK_FULL', `no space in ${path}; make room and start again`, {
+      retriable: true,
+      cause: error,
+    })
+  }
+  return new TidelogError('IO_FAILED', `the data directory ${path} cannot be used (${error.code})`, { cause: error })
+}
+
+async function releaseQuietly(lock: Lock): Promise<void> {
+  await lock.release().catch(() => {})
+}

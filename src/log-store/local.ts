@@ -1,0 +1,200 @@
+/**
+ * The log store on the engine: each pchannel is a log in a directory of the data directory. What one machine has once
+ * is shared by all of them: the prepared files, the tick oracle with its lease, the write-ahead cache, and what the
+ * probe of the device found.
+ */
+import {
+  CacheBudget,
+  type Environment,
+  type FilePool,
+  type Log,
+  type LogStatistics,
+  openFilePool,
+  openLog,
+  openTickOracle,
+  probeWriteWay,
+  type TickOracle,
+  type WriteMode,
+  type WriteWay,
+} from '../../native-free-storage/index.ts'
+import type {
+  AppendedRange,
+  EncodedBody,
+  LogStore,
+  LogStoreOpener,
+  LogStoreReadOptions,
+  LogStoreStatus,
+  StoreFrame,
+} from './log-store.ts'
+
+export interface LocalLogsOptions {
+  durability: 'disk' | 'os'
+  segmentBytes: number
+  cacheBytes: number
+  poolBytes: number
+  /** Of each log. */
+  queueBytes: number
+  recordBytesMax: number
+  writeDeadlineMs: number
+  /** Null: what the probe of the device finds. */
+  writeMode: WriteMode | null
+  writeDepth: number | null
+  /** Of each pchannel; null: no bound. The catalog is never shortened by them. */
+  retentionBytes: number | null
+  retentionAgeMs: number | null
+}
+
+/** The log of the vchannels: small, always synced, kept whole. */
+const CATALOG = 'catalog'
+const CATALOG_CACHE_BYTES = 256 * 1024
+const CATALOG_SEGMENT_BYTES = 4 * 1024 * 1024
+
+/** The logs of one data directory, which the caller has locked. */
+export class LocalLogs implements LogStoreOpener {
+  readonly #environment: Environment
+  readonly #directory: string
+  readonly #options: LocalLogsOptions
+  readonly #pool: FilePool
+  readonly #ticks: TickOracle
+  readonly #cache: CacheBudget
+  /** How the device is written to, and why. */
+  readonly writeWay: WriteWay
+  readonly #open = new Map<string, Log>()
+  #closing: Promise<void> | null = null
+
+  private constructor(
+    environment: Environment,
+    directory: string,
+    options: LocalLogsOptions,
+    pool: FilePool,
+    ticks: TickOracle,
+    writeWay: WriteWay,
+  ) {
+    this.#environment = environment
+    this.#directory = directory
+    this.#options = options
+    this.#pool = pool
+    this.#ticks = ticks
+    this.#cache = new CacheBudget(options.cacheBytes)
+    this.writeWay = writeWay
+  }
+
+  /** @throws TidelogError IO_FAILED, DISK_FULL, LOG_DAMAGED (the lease), INVALID_ARGUMENT (write mode or depth). */
+  static async begin(environment: Environment, directory: string, options: LocalLogsOptions): Promise<LocalLogs> {
+    const pool = await openFilePool(environment, directory, { preparedBytesMax: options.poolBytes })
+    try {
+      const { writeMode, writeDepth } = options
+      const override = { mode: writeMode ?? undefined, depth: writeDepth ?? undefined }
+      const writeWay = await probeWriteWay(environment, pool.directory, { override })
+      const ticks = await openTickOracle(environment, directory)
+      return new LocalLogs(environment, directory, options, pool, ticks, writeWay)
+    } catch (error) {
+      await pool.close().catch(() => {})
+      throw error
+    }
+  }
+
+  /** `catalog`, or the number of a pchannel. Errors as the engine's `openLog`. */
+  async open(name: string, ownerTerm: number): Promise<LogStore> {
+    const options = this.#options
+    const isCatalog = name === CATALOG
+    const log = await openLog(isCatalog ? `${this.#directory}/catalog` : `${this.#directory}/pchannels/${name}`, {
+      environment: this.#environment,
+      ownerTerm,
+      ticks: this.#ticks,
+      pool: this.#pool,
+      writeWay: this.writeWay,
+      queueBytes: options.queueBytes,
+      recordBytesMax: options.recordBytesMax,
+      writeDeadlineMs: options.writeDeadlineMs,
+      ...(isCatalog
+        ? { durability: 'disk', cacheBytes: CATALOG_CACHE_BYTES, segmentBytes: CATALOG_SEGMENT_BYTES }
+        : {
+            durability: options.durability,
+            cache: this.#cache,
+            segmentBytes: options.segmentBytes,
+            retention: { bytes: options.retentionBytes ?? undefined, ageMs: options.retentionAgeMs ?? undefined },
+          }),
+    })
+    this.#open.set(name, log)
+    return new LocalLogStore(log, () => this.#open.get(name) === log && this.#open.delete(name))
+  }
+
+  /** Of the log that is open under this name. */
+  logStatistics(name: string): LogStatistics | undefined {
+    return this.#open.get(name)?.statistics()
+  }
+
+  poolStatistics(): { preparedBytes: number; misses: number } {
+    return this.#pool.statistics()
+  }
+
+  get cacheUsedBytes(): number {
+    return this.#cache.usedBytes
+  }
+
+  /** After the logs were closed. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    await this.#ticks.close()
+    await this.#pool.close()
+  }
+}
+
+class LocalLogStore implements LogStore {
+  readonly ownerTerm: number
+  readonly #log: Log
+  readonly #onClosed: () => void
+
+  constructor(log: Log, onClosed: () => void) {
+    this.#log = log
+    this.#onClosed = onClosed
+    this.ownerTerm = log.ownerTerm
+  }
+
+  get firstLsn(): number {
+    return this.#log.firstLsn
+  }
+
+  get nextLsn(): number {
+    return this.#log.nextLsn
+  }
+
+  watermark(): bigint {
+    return this.#log.watermark()
+  }
+
+  changed(): Promise<void> {
+    return this.#log.changed()
+  }
+
+  append(body: EncodedBody, options?: { barrierTick?: bigint; signal?: AbortSignal }): Promise<AppendedRange> {
+    return this.#log.appendBody(body, options)
+  }
+
+  read(options: LogStoreReadOptions): AsyncIterable<StoreFrame> {
+    return this.#log.read(options)
+  }
+
+  truncateBefore(lsn: number): Promise<void> {
+    return this.#log.truncateBefore(lsn)
+  }
+
+  status(): LogStoreStatus {
+    const { state, message } = this.#log.status
+    const { bytes, segments } = this.#log.statistics()
+    return { state, message, bytes, segments }
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#log.close()
+    } finally {
+      this.#onClosed()
+    }
+  }
+}
