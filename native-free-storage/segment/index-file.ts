@@ -212,14 +212,15 @@ export class SegmentIndexFile implements SegmentIndex {
     let low = 0
     let high = this.header.vchannelBlocks - 1
     let guess = Math.floor((Number(hash) / HASHES) * this.header.vchannelBlocks)
-    while (low <= high) {
+    for (let probes = 1; low <= high; probes++) {
       guess = Math.min(high, Math.max(low, guess))
       const entries = await this.#vchannelBlock(guess)
-      if (hash < entries[0]!.nameHash) high = guess - 1
+      const isBelow = hash < entries[0]!.nameHash
+      if (isBelow) high = guess - 1
       else if (hash > entries.at(-1)!.nameHash) low = guess + 1
       else return entries.find((entry) => entry.nameHash === hash) ?? null
-      // Neighbours first; when they were far off, halves.
-      guess = high - low > 8 ? (low + high) >>> 1 : hash < entries[0]!.nameHash ? high : low
+      // The neighbours first, then halves.
+      guess = probes <= 3 ? (isBelow ? high : low) : (low + high) >>> 1
     }
     return null
   }
