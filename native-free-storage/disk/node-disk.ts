@@ -5,7 +5,8 @@
  * write-back once to each open file description: if two synced writes shared one, the first to look would take the
  * error, and the write whose bytes were lost could return success and be acknowledged. With a description of its
  * own each of them sees the error. More descriptors are opened through /proc/self/fd, which also reaches a file that
- * was renamed or unlinked since; where that does not exist the operations share the first one.
+ * was renamed or unlinked since; where that does not exist, or no descriptor is left, they wait for each other.
+ * docs/decisions/0001 has the measurements.
  */
 import fs from 'node:fs'
 import { type Disk, DiskError, type DiskFile, type DiskIdentity, type DiskSpace, type WriteSync } from './disk.ts'
@@ -44,18 +45,20 @@ class NodeDiskFile implements DiskFile {
   /** Descriptors that no write or sync is using. */
   readonly #idle: number[]
   readonly #all: number[]
+  /** Writes and syncs that wait for one of them. */
+  readonly #waiting: (() => void)[] = []
   #canReopen: boolean
   #inFlight = 0
   #closed: Promise<void> | undefined
   #onIdle: (() => void) | undefined
 
-  constructor(path: string, descriptor: number, flags: number) {
+  constructor(path: string, descriptor: number, flags: number, canReopen: boolean) {
     this.path = path
     this.#first = descriptor
     this.#flags = flags
     this.#idle = [descriptor]
     this.#all = [descriptor]
-    this.#canReopen = process.platform === 'linux'
+    this.#canReopen = canReopen
   }
 
   async read(target: Uint8Array, offset: number, length: number, position: number): Promise<number> {
@@ -151,11 +154,17 @@ class NodeDiskFile implements DiskFile {
 
   async #exclusively(operation: string, work: (descriptor: number) => Promise<void>): Promise<void> {
     this.#enter(operation)
-    const descriptor = this.#takeDescriptor()
+    let descriptor: number | undefined
     try {
-      await work(descriptor ?? this.#first)
+      descriptor = this.#takeDescriptor()
+      while (descriptor === undefined) {
+        await new Promise<void>((resolve) => this.#waiting.push(resolve))
+        descriptor = this.#idle.pop()
+      }
+      await work(descriptor)
     } finally {
       if (descriptor !== undefined) this.#idle.push(descriptor)
+      this.#waiting.shift()?.()
       this.#leave()
     }
   }
@@ -193,9 +202,9 @@ class NodeDiskFile implements DiskFile {
   }
 }
 
-function openFile(operation: string, path: string, flags: number): Promise<NodeDiskFile> {
+function openFile(operation: string, path: string, flags: number, canReopen: boolean): Promise<NodeDiskFile> {
   return call<number>(operation, path, (done) => fs.open(path, flags, 0o600, done)).then(
-    (descriptor) => new NodeDiskFile(path, descriptor, flags),
+    (descriptor) => new NodeDiskFile(path, descriptor, flags, canReopen),
   )
 }
 
@@ -204,6 +213,7 @@ function syncFlag(sync: WriteSync): number {
 }
 
 class NodeDisk implements Disk {
+  readonly #canReopen: boolean
   readonly traits = {
     // libuv reads the variable once, when its pool starts, and takes 4 when it is unset; 1 to 1,024 are allowed.
     parallelOperations: Math.min(1024, Math.max(1, Number.parseInt(process.env.UV_THREADPOOL_SIZE ?? '4', 10) || 1)),
@@ -211,12 +221,16 @@ class NodeDisk implements Disk {
     dsyncTrusted: process.platform !== 'darwin' && O_DSYNC !== 0,
   }
 
+  constructor(canReopen: boolean) {
+    this.#canReopen = canReopen
+  }
+
   open(path: string, access: 'read' | 'write', sync: WriteSync = 'none'): Promise<DiskFile> {
-    return openFile('open', path, access === 'read' ? O_RDONLY : O_RDWR | syncFlag(sync))
+    return openFile('open', path, access === 'read' ? O_RDONLY : O_RDWR | syncFlag(sync), this.#canReopen)
   }
 
   create(path: string, sync: WriteSync = 'none'): Promise<DiskFile> {
-    return openFile('create', path, O_RDWR | O_CREAT | O_EXCL | syncFlag(sync))
+    return openFile('create', path, O_RDWR | O_CREAT | O_EXCL | syncFlag(sync), this.#canReopen)
   }
 
   link(existing: string, name: string): Promise<void> {
@@ -279,6 +293,7 @@ class NodeDisk implements Disk {
   }
 }
 
-export function nodeDisk(): Disk {
-  return new NodeDisk()
+/** `reopenFiles: false` makes the writes and syncs of one file wait for each other, as on systems without /proc. */
+export function nodeDisk(options: { reopenFiles?: boolean } = {}): Disk {
+  return new NodeDisk(options.reopenFiles ?? process.platform === 'linux')
 }

@@ -4,7 +4,9 @@ import path from 'node:path'
 import { nodeDisk } from '../../native-free-storage/disk/node-disk.ts'
 import { diskConformance } from './disk.ts'
 
-diskConformance('node:fs', () => {
-  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'tidelog-disk-'))
-  return { disk: nodeDisk(), directory, dispose: () => fs.rmSync(directory, { recursive: true }) }
-})
+for (const reopenFiles of [true, false]) {
+  diskConformance(`node:fs, ${reopenFiles ? 'a descriptor for each write' : 'one descriptor'}`, () => {
+    const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'tidelog-disk-'))
+    return { disk: nodeDisk({ reopenFiles }), directory, dispose: () => fs.rmSync(directory, { recursive: true }) }
+  })
+}

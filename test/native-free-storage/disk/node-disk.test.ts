@@ -53,6 +53,14 @@ describe('the Node disk', () => {
     expect(descriptorsOf(`${directory}/b`)).toEqual([])
   })
 
+  it.runIf(onLinux)('uses one descriptor by turns where more cannot be had', async () => {
+    const file = await nodeDisk({ reopenFiles: false }).create(`${directory}/a`, 'dsync')
+    await Promise.all([0, 1, 2, 3, 4].map((index) => file.write(new Uint8Array(4096).fill(index), index * 4096)))
+    expect(descriptorsOf(`${directory}/a`).length).toBe(1)
+    expect([0, 1, 2, 3, 4].map((index) => fs.readFileSync(`${directory}/a`)[index * 4096])).toEqual([0, 1, 2, 3, 4])
+    await file.close()
+  })
+
   it.runIf(onLinux)('tells a full disk by its code', async () => {
     const file = await nodeDisk().open('/dev/full', 'write')
     const error = await file.write(new Uint8Array(10), 0).catch((reason: unknown) => reason)
