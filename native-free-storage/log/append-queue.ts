@@ -60,13 +60,22 @@ export class AppendQueue {
   }
 
   /** Calls `admit` when there is room; rejects with QUEUE_FULL (not written, retriable) or ABORTED. */
-  whenRoom(bytes: number, admit: () => void, reject: (error: TidelogError) => void, signal: AbortSignal | undefined): void {
+  whenRoom(
+    bytes: number,
+    admit: () => void,
+    reject: (error: TidelogError) => void,
+    signal: AbortSignal | undefined,
+  ): void {
     if (this.#whenFull === 'reject' || this.waiters >= WAITERS_MAX) {
       reject(
-        new TidelogError('QUEUE_FULL', `${this.#heldBytes} bytes wait for the disk; at most ${this.#bytesMax} may. Send more slowly, or again later.`, {
-          outcome: 'not-written',
-          retriable: true,
-        }),
+        new TidelogError(
+          'QUEUE_FULL',
+          `${this.#heldBytes} bytes wait for the disk; at most ${this.#bytesMax} may. Send more slowly, or again later.`,
+          {
+            outcome: 'not-written',
+            retriable: true,
+          },
+        ),
       )
       return
     }

@@ -1,8 +1,15 @@
 /**
  * A flush: frames that got their LSNs, ticks and positions, encoded one behind the other in one buffer for one write.
  */
-import { FRAME_HEADER_BYTES, type FrameHeader, encodeFrameHeader, FrameKind, lastTickOf } from '../format/frame-header.ts'
+
 import { hash64 } from '../format/checksum.ts'
+import {
+  encodeFrameHeader,
+  FRAME_HEADER_BYTES,
+  type FrameHeader,
+  FrameKind,
+  lastTickOf,
+} from '../format/frame-header.ts'
 import { alignUp } from '../segment/segment-size.ts'
 import type { SegmentWriter } from '../segment/segment-writer.ts'
 import type { PendingFrame } from './pending-frame.ts'

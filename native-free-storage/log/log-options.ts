@@ -73,7 +73,13 @@ export interface CheckedLogOptions {
 
 export function checkLogOptions(options: LogOptions): CheckedLogOptions {
   return {
-    segmentBytes: integer('segmentBytes', options.segmentBytes, DEFAULT_SEGMENT_BYTES, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
+    segmentBytes: integer(
+      'segmentBytes',
+      options.segmentBytes,
+      DEFAULT_SEGMENT_BYTES,
+      SEGMENT_BYTES_MIN,
+      SEGMENT_BYTES_MAX,
+    ),
     cacheBytes: integer('cacheBytes', options.cacheBytes, 64 * MIB, 0, 64 * 1024 * MIB),
     durability: choice('durability', options.durability, ['disk', 'os'] as const),
     ownerTerm: options.ownerTerm === undefined ? undefined : integer('ownerTerm', options.ownerTerm, 0, 0, 0xffff_ffff),

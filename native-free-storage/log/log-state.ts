@@ -1,6 +1,7 @@
 /** What readers see of a log (log-view.ts), and the one place where it changes. */
-import { FrameCache } from '../cache/frame-cache.ts'
+
 import type { CacheBudget } from '../cache/frame-cache.ts'
+import { FrameCache } from '../cache/frame-cache.ts'
 import type { Environment } from '../environment.ts'
 import type { TidelogError } from '../errors.ts'
 import type { DurableEnd, LogView, SegmentEntry } from './log-view.ts'

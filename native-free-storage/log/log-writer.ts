@@ -5,8 +5,9 @@
  *
  * One owner of all that moves: the queue, the flushes in flight, the active segment and its succession (roll, cut).
  */
-import type { Timer } from '../environment.ts'
+
 import { isDiskError } from '../disk/disk.ts'
+import type { Timer } from '../environment.ts'
 import { assert, TidelogError } from '../errors.ts'
 import { type BodyLimits, type BodyPlan, planBody, type RecordInput } from '../format/body-plan.ts'
 import { FormatError } from '../format/format-error.ts'
@@ -16,14 +17,29 @@ import type { FilePool } from '../segment/file-pool.ts'
 import { nextSegmentBytes } from '../segment/segment-size.ts'
 import type { SegmentWriter, WriteMode } from '../segment/segment-writer.ts'
 import { AppendQueue, aborted } from './append-queue.ts'
-import { type Flush, buildFlush, frameBytes, lastTickOfFlush, type MovedFrame, moveFrames, type Ownership, type Placement } from './flush.ts'
+import {
+  buildFlush,
+  type Flush,
+  frameBytes,
+  lastTickOfFlush,
+  type MovedFrame,
+  moveFrames,
+  type Ownership,
+  type Placement,
+} from './flush.ts'
 import type { LeaseFile } from './lease-file.ts'
 import type { LogDurability } from './log-options.ts'
 import type { LogState } from './log-state.ts'
 import type { SegmentEntry } from './log-view.ts'
 import type { ManifestStore } from './manifest-store.ts'
-import { type AppendResult, BatchFrame, ControlFrame, type PendingFrame, type ReceivedBody, ReceivedFrame } from './pending-frame.ts'
-import { finishSegment } from './segment-finish.ts'
+import {
+  type AppendResult,
+  BatchFrame,
+  ControlFrame,
+  type PendingFrame,
+  type ReceivedBody,
+  ReceivedFrame,
+} from './pending-frame.ts'
 import {
   type BegunSegment,
   dropUnnamed,
@@ -35,6 +51,7 @@ import {
   type UnnamedSegmentFile,
   writeSegmentHeader,
 } from './segment-files.ts'
+import { finishSegment } from './segment-finish.ts'
 import type { TickOracle } from './tick-oracle.ts'
 
 /** One write takes at most this, unless a single frame is larger. */
@@ -154,7 +171,15 @@ export class LogWriter {
   #deadline: Timer | null = null
   #marker: Timer | null = null
   #lastWatermark = 0n
-  readonly #counts = { appendedRecords: 0, appendedFrames: 0, appendedBytes: 0, flushes: 0, rolls: 0, cuts: 0, flushMs: 0 }
+  readonly #counts = {
+    appendedRecords: 0,
+    appendedFrames: 0,
+    appendedBytes: 0,
+    flushes: 0,
+    rolls: 0,
+    cuts: 0,
+    flushMs: 0,
+  }
   /** Called after each segment that was finished: retention looks at the log. */
   onRoll: (() => void) | null = null
 
@@ -185,7 +210,11 @@ export class LogWriter {
 
   /** Settles when what the recovery left to do is done, or has to wait for room on the disk. Rejects when it failed. */
   async recovered(): Promise<void> {
-    while (this.#failure === null && !this.#noSpace && (this.#carryOver !== null || this.#first !== null || !this.isQuiet)) {
+    while (
+      this.#failure === null &&
+      !this.#noSpace &&
+      (this.#carryOver !== null || this.#first !== null || !this.isQuiet)
+    ) {
       this.#schedule()
       await new Promise<void>((resolve) => this.#quietWaiters.push(resolve))
     }
@@ -213,7 +242,11 @@ export class LogWriter {
     })
   }
 
-  appendBody(body: ReceivedBody, nodeSection: Buffer | null, options: AppendOptions | undefined): Promise<AppendResult> {
+  appendBody(
+    body: ReceivedBody,
+    nodeSection: Buffer | null,
+    options: AppendOptions | undefined,
+  ): Promise<AppendResult> {
     const signal = options?.signal
     return new Promise((resolve, reject) => {
       const refusal = this.#refusal(signal)
@@ -408,6 +441,19 @@ export class LogWriter {
       this.#runBusy(this.#extendLsnLease(this.#lsnLease, this.#nextLsn + pending.lsnCount))
       return 'later'
     }
+    if (!pending.isIntact()) {
+      this.#queue.release(pending.queuedBytes)
+      pending.fail(
+        new TidelogError(
+          'INVALID_ARGUMENT',
+          'a payload was changed in length (or its buffer was given away) before its append settled',
+          {
+            outcome: 'not-written',
+          },
+        ),
+      )
+      return 'refused'
+    }
     let baseTimeTick = this.#lastTick + 1n
     if (pending.recordCount > 0) {
       let given: bigint | null
@@ -449,13 +495,23 @@ export class LogWriter {
   /** Acknowledges the flushes that are durable, in order. */
   #complete(): void {
     if (this.#failure !== null || this.#inFlight[0]?.done !== true) return
-    const newest = this.#manifests.isNewest()
+    let newest: boolean | undefined
+    try {
+      newest = this.#manifests.isNewest()
+    } catch (error) {
+      this.#fail(asFailure(error))
+      return
+    }
     if (newest === undefined) {
       void this.#manifests.linked().then(() => this.#complete())
       return
     }
     if (!newest) {
-      this.#fail(new TidelogError('FENCED', 'a newer owner has opened the log; nothing is acknowledged any more', { outcome: 'unknown' }))
+      this.#fail(
+        new TidelogError('FENCED', 'a newer owner has opened the log; nothing is acknowledged any more', {
+          outcome: 'unknown',
+        }),
+      )
       return
     }
     const { entry, writer } = this.#active!
@@ -464,7 +520,12 @@ export class LogWriter {
     const nowMs = this.#nowMs()
     for (const flush of finished) this.#enterDurable(flush, entry, writer, nowMs)
     this.#state.setDurableEnd(
-      { segment: entry, position: this.#durable.position, nextLsn: this.#durable.nextLsn, lastTimeTick: this.#durable.lastTimeTick },
+      {
+        segment: entry,
+        position: this.#durable.position,
+        nextLsn: this.#durable.nextLsn,
+        lastTimeTick: this.#durable.lastTimeTick,
+      },
       this.#durable.nextLsn,
     )
     this.#state.announce()
@@ -504,7 +565,11 @@ export class LogWriter {
         kind: header.kind,
         vchannels,
       })
-      this.#state.cache.add({ header, bytes: flush.bytes.subarray(offset, offset + header.totalLength), segment: entry })
+      this.#state.cache.add({
+        header,
+        bytes: flush.bytes.subarray(offset, offset + header.totalLength),
+        segment: entry,
+      })
     }
   }
 
@@ -516,9 +581,13 @@ export class LogWriter {
       const { entry } = segment
       const predecessor = this.#predecessor!
       const empty = predecessor.end <= SEGMENT_HEADER_BYTES
-      if (!empty) predecessor.entry.end = { position: predecessor.end, chain: predecessor.chain, nextLsn: entry.baseLsn }
+      if (!empty)
+        predecessor.entry.end = { position: predecessor.end, chain: predecessor.chain, nextLsn: entry.baseLsn }
       this.#carryOver = null
-      this.#install(segment, empty ? this.#state.segments.filter((known) => known !== predecessor.entry) : this.#state.segments)
+      this.#install(
+        segment,
+        empty ? this.#state.segments.filter((known) => known !== predecessor.entry) : this.#state.segments,
+      )
       this.#durable = durable
       this.#provenByMarker = true
       this.#state.setDurableEnd(
@@ -566,16 +635,26 @@ export class LogWriter {
           content.firstSegment === null || content.firstSegment.id === empty?.entry.id
             ? { id: entry.id, baseLsn: entry.baseLsn }
             : content.firstSegment,
-        tail: { id: entry.id, baseLsn: entry.baseLsn, syncedPosition: SEGMENT_HEADER_BYTES, chain: checksum, closed: false },
+        tail: {
+          id: entry.id,
+          baseLsn: entry.baseLsn,
+          syncedPosition: SEGMENT_HEADER_BYTES,
+          chain: checksum,
+          closed: false,
+        },
         nextLsn: header.baseLsn,
         lastTimeTick: this.#durable.lastTimeTick,
-        retired: empty === null ? content.retired : [...content.retired, { id: empty.entry.id, baseLsn: empty.entry.baseLsn }],
+        retired:
+          empty === null ? content.retired : [...content.retired, { id: empty.entry.id, baseLsn: empty.entry.baseLsn }],
       }))
     } catch (error) {
       if (unnamed !== null) {
         await dropUnnamed(this.#settings, unnamed)
         // Not published: nothing can be in it.
-        if (begun !== null) await this.#settings.environment.disk.unlink(`${this.#settings.directory}/${begun.entry.name}`).catch(() => {})
+        if (begun !== null)
+          await this.#settings.environment.disk
+            .unlink(`${this.#settings.directory}/${begun.entry.name}`)
+            .catch(() => {})
       }
       this.#onBeginFailed(error)
       return
@@ -606,7 +685,7 @@ export class LogWriter {
       const end = { position: writer.position, chain: writer.chain, nextLsn: this.#nextLsn }
       const header = this.#nextHeader(nextId, { id: entry.id, end: end.position, chain: end.chain })
       header.preparedBytes = unnamed.prepared ? unnamed.bytes : 0
-            const [checksum] = await Promise.all([
+      const [checksum] = await Promise.all([
         writeSegmentHeader(this.#settings, unnamed, header),
         finishSegment.seal(writer, this.#owner, this.#nextLsn, nextId),
       ])
@@ -636,7 +715,12 @@ export class LogWriter {
     this.#lastSegmentBytes = Math.min(writer.capacity, this.#settings.segmentBytes)
     this.#state.setSegments([...before, entry])
     this.#state.setDurableEnd(
-      { segment: entry, position: SEGMENT_HEADER_BYTES, nextLsn: entry.baseLsn, lastTimeTick: this.#durable.lastTimeTick },
+      {
+        segment: entry,
+        position: SEGMENT_HEADER_BYTES,
+        nextLsn: entry.baseLsn,
+        lastTimeTick: this.#durable.lastTimeTick,
+      },
       entry.baseLsn,
     )
     this.#state.announce()
@@ -711,11 +795,15 @@ export class LogWriter {
     if (isDiskError(error, 'ENOSPC') || (error instanceof TidelogError && error.code === 'DISK_FULL')) {
       const cause = error
       const refuse = () =>
-        new TidelogError('DISK_FULL', `no space for a log segment in ${this.#settings.directory}. Nothing was written; make room and send again.`, {
-          outcome: 'not-written',
-          retriable: true,
-          cause,
-        })
+        new TidelogError(
+          'DISK_FULL',
+          `no space for a log segment in ${this.#settings.directory}. Nothing was written; make room and send again.`,
+          {
+            outcome: 'not-written',
+            retriable: true,
+            cause,
+          },
+        )
       for (const { pending } of this.#moving) {
         if (pending === null) continue
         this.#queue.release(pending.queuedBytes)
@@ -755,10 +843,14 @@ export class LogWriter {
         if (pending === null) continue
         this.#queue.release(pending.queuedBytes)
         pending.fail(
-          new TidelogError('DISK_FULL', `no space in ${this.#settings.directory}; make room and ${clean ? 'send again' : 'look whether the records are there'}`, {
-            outcome: clean ? 'not-written' : 'unknown',
-            retriable: true,
-          }),
+          new TidelogError(
+            'DISK_FULL',
+            `no space in ${this.#settings.directory}; make room and ${clean ? 'send again' : 'look whether the records are there'}`,
+            {
+              outcome: clean ? 'not-written' : 'unknown',
+              retriable: true,
+            },
+          ),
         )
       }
     }
@@ -798,7 +890,13 @@ export class LogWriter {
       // The kernel may still read the buffer of the stuck write: the frames are copied from it, never changed in it.
       for (const frame of flush.frames) {
         const bytes = flush.bytes.subarray(frame.offset, frame.offset + frame.header.totalLength)
-        this.#moving.push({ pending: frame.pending, header: frame.header, vchannels: frame.vchannels, nextLsn: frame.nextLsn, bytes })
+        this.#moving.push({
+          pending: frame.pending,
+          header: frame.header,
+          vchannels: frame.vchannels,
+          nextLsn: frame.nextLsn,
+          bytes,
+        })
       }
     }
     this.#leaveActive(null)
@@ -830,7 +928,8 @@ export class LogWriter {
 
   #onQuiet(): void {
     this.#announceQuiet()
-    if (this.#provenByMarker || this.#marker !== null || this.#closing !== null || this.#settings.durability === 'os') return
+    if (this.#provenByMarker || this.#marker !== null || this.#closing !== null || this.#settings.durability === 'os')
+      return
     this.#marker = this.#settings.environment.clock.after(MARKER_DELAY_MS, () => {
       this.#marker = null
       const room = this.#active?.writer.room ?? 0
@@ -943,7 +1042,10 @@ export class LogWriter {
     const { disk } = this.#settings.environment
     await disk.unlink(`${this.#settings.directory}/${entry.name}`).catch(() => {})
     await disk.syncDirectory(this.#settings.directory)
-    await this.#manifests.publish((content) => ({ ...content, retired: content.retired.filter(({ id }) => id !== entry.id) }))
+    await this.#manifests.publish((content) => ({
+      ...content,
+      retired: content.retired.filter(({ id }) => id !== entry.id),
+    }))
   }
 
   async #extendLsnLease(lease: LeaseFile, needed: number): Promise<void> {
@@ -956,7 +1058,11 @@ export class LogWriter {
     this.#busy = true
     const { clock } = this.#settings.environment
     const late = clock.after(3 * this.#settings.writeDeadlineMs, () => {
-      this.#fail(new TidelogError('TIMEOUT', `the disk under ${this.#settings.directory} does not answer`, { outcome: 'unknown' }))
+      this.#fail(
+        new TidelogError('TIMEOUT', `the disk under ${this.#settings.directory} does not answer`, {
+          outcome: 'unknown',
+        }),
+      )
     })
     step
       .catch((error) => this.#fail(asFailure(error)))
@@ -1002,7 +1108,11 @@ function fenced(): TidelogError {
 }
 
 function notWritten(error: TidelogError): TidelogError {
-  return new TidelogError(error.code, error.message, { outcome: 'not-written', retriable: error.retriable, cause: error })
+  return new TidelogError(error.code, error.message, {
+    outcome: 'not-written',
+    retriable: error.retriable,
+    cause: error,
+  })
 }
 
 /** What `planBody` refuses, in the terms of the engine's border. */

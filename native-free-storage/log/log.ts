@@ -125,7 +125,8 @@ export class Log implements AsyncDisposable {
     const { writer, ticks } = this.#parts
     const message = ticks?.warning ?? ''
     if (writer === null) return { state: 'idle', message: 'opened read-only' }
-    if (writer.failure !== null) return { state: 'failed', message: `${writer.failure.code}: ${writer.failure.message}` }
+    if (writer.failure !== null)
+      return { state: 'failed', message: `${writer.failure.code}: ${writer.failure.message}` }
     if (writer.isStalled) return { state: 'stalled', message: 'a write has been under way for more than a second' }
     return { state: writer.isQuiet ? 'idle' : 'healthy', message }
   }
@@ -171,7 +172,10 @@ export class Log implements AsyncDisposable {
    */
   read(options: ReadOptions = {}): AsyncIterable<RecordFrame> {
     if (options.follow === true && this.readOnly) {
-      throw new TidelogError('INVALID_ARGUMENT', 'a log that is opened read-only is not told what its writer appends: it cannot be followed')
+      throw new TidelogError(
+        'INVALID_ARGUMENT',
+        'a log that is opened read-only is not told what its writer appends: it cannot be followed',
+      )
     }
     return readLog(this.#state, options)
   }
@@ -184,7 +188,11 @@ export class Log implements AsyncDisposable {
     if (this.#parts.manifests === null) return Promise.reject(readOnly('truncate'))
     if (!Number.isSafeInteger(lsn) || lsn < 0 || lsn > this.nextLsn) {
       return Promise.reject(
-        new TidelogError('INVALID_ARGUMENT', `cannot truncate before LSN ${lsn}: the log has the LSNs ${this.firstLsn} to ${this.nextLsn - 1}`, { lsn }),
+        new TidelogError(
+          'INVALID_ARGUMENT',
+          `cannot truncate before LSN ${lsn}: the log has the LSNs ${this.firstLsn} to ${this.nextLsn - 1}`,
+          { lsn },
+        ),
       )
     }
     if (this.#closing !== null) return Promise.reject(new TidelogError('CLOSED', 'the log is closed'))

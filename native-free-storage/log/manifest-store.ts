@@ -22,7 +22,11 @@ export interface FoundManifest {
  * The highest generation; null when the directory has none. An older one is never taken for a damaged newest one: it
  * may not know of segments to which records were acknowledged. MANIFEST_DAMAGED, FORMAT_UNKNOWN.
  */
-export async function findManifest(disk: Disk, directory: string, names: readonly string[]): Promise<FoundManifest | null> {
+export async function findManifest(
+  disk: Disk,
+  directory: string,
+  names: readonly string[],
+): Promise<FoundManifest | null> {
   const generations = names
     .map(parseManifestFileName)
     .filter((generation) => generation !== null)
@@ -44,7 +48,8 @@ export async function readManifest(disk: Disk, directory: string, generation: nu
     return content
   } catch (error) {
     if (!(error instanceof FormatError)) throw error
-    if (error.code === 'FORMAT_UNKNOWN') throw new TidelogError('FORMAT_UNKNOWN', `${name}: ${error.message}`, { file: name, cause: error })
+    if (error.code === 'FORMAT_UNKNOWN')
+      throw new TidelogError('FORMAT_UNKNOWN', `${name}: ${error.message}`, { file: name, cause: error })
     throw new TidelogError(
       'MANIFEST_DAMAGED',
       `${name} in ${directory} is damaged (${error.message}). Nothing was changed; the segments are not touched. Restore the file from a backup.`,
@@ -192,15 +197,26 @@ export class ManifestStore {
 
   #explained(error: unknown): unknown {
     if (isDiskError(error, 'EEXIST') || isDiskError(error, 'ENOENT')) {
-      return new TidelogError('FENCED', `another process has opened the log in ${this.#directory} since; this one may not write any more`, {
+      return new TidelogError(
+        'FENCED',
+        `another process has opened the log in ${this.#directory} since; this one may not write any more`,
+        {
+          cause: error,
+        },
+      )
+    }
+    if (isDiskError(error, 'ENOSPC')) {
+      return new TidelogError('DISK_FULL', `no space for a manifest in ${this.#directory}`, {
+        retriable: true,
         cause: error,
       })
     }
-    if (isDiskError(error, 'ENOSPC')) {
-      return new TidelogError('DISK_FULL', `no space for a manifest in ${this.#directory}`, { retriable: true, cause: error })
-    }
     if (isDiskError(error)) {
-      return new TidelogError('IO_FAILED', `the manifest in ${this.#directory} could not be published: ${error.message}`, { cause: error })
+      return new TidelogError(
+        'IO_FAILED',
+        `the manifest in ${this.#directory} could not be published: ${error.message}`,
+        { cause: error },
+      )
     }
     return error
   }

@@ -103,7 +103,12 @@ async function openLocked(
   const ticks = options.ticks ?? new LeasedTickOracle(environment.clock, lease!, DEFAULT_MAX_TICK_LEAD_MS, false)
   ticks.observe(end.lastTimeTick)
 
-  const state = new LogState(environment, directory, content.logId, options.cache ?? new CacheBudget(checked.cacheBytes))
+  const state = new LogState(
+    environment,
+    directory,
+    content.logId,
+    options.cache ?? new CacheBudget(checked.cacheBytes),
+  )
   state.setSegments(found.entries)
   state.setFirstLsn(content.firstLsn)
   if (tail === null) state.setDurableEnd(null, content.nextLsn)
@@ -197,10 +202,16 @@ async function fence(
   }
   const { content, older } = found
   if (checked.ownerTerm !== undefined && checked.ownerTerm < content.ownerTerm) {
-    throw new TidelogError('TERM_STALE', `the log in ${directory} has the owner term ${content.ownerTerm}; it cannot be opened at ${checked.ownerTerm}`)
+    throw new TidelogError(
+      'TERM_STALE',
+      `the log in ${directory} has the owner term ${content.ownerTerm}; it cannot be opened at ${checked.ownerTerm}`,
+    )
   }
   if (checked.durability !== undefined && checked.durability !== content.durability) {
-    throw new TidelogError('INVALID_ARGUMENT', `the log in ${directory} has the durability "${content.durability}", which cannot be changed to "${checked.durability}"`)
+    throw new TidelogError(
+      'INVALID_ARGUMENT',
+      `the log in ${directory} has the durability "${content.durability}", which cannot be changed to "${checked.durability}"`,
+    )
   }
   const manifests = new ManifestStore(environment, directory, content, releaseReserve)
   await manifests.publish((before) => ({
@@ -280,7 +291,10 @@ async function tidyDirectory(
   }
   if (unwanted.length + strange.length > 0) await disk.syncDirectory(directory)
   if (retired.size > 0) {
-    await manifests.publish((content) => ({ ...content, retired: content.retired.filter(({ id }) => !retired.has(id)) }))
+    await manifests.publish((content) => ({
+      ...content,
+      retired: content.retired.filter(({ id }) => !retired.has(id)),
+    }))
   }
 }
 
@@ -346,24 +360,37 @@ async function lookReadOnly(
     names = await disk.list(directory)
   } catch (error) {
     if (!isDiskError(error, 'ENOENT')) throw error
-    throw new TidelogError('LOG_MISSING', `there is no log in ${directory}: the directory does not exist`, { cause: error })
+    throw new TidelogError('LOG_MISSING', `there is no log in ${directory}: the directory does not exist`, {
+      cause: error,
+    })
   }
   const manifest = await findManifest(disk, directory, names)
   if (manifest === null) {
     const segment = names.find((name) => parseSegmentFileName(name) !== null)
-    if (segment !== undefined) throw new TidelogError('MANIFEST_MISSING', `${directory} has log segments (${segment}) but no manifest`, { file: segment })
+    if (segment !== undefined)
+      throw new TidelogError('MANIFEST_MISSING', `${directory} has log segments (${segment}) but no manifest`, {
+        file: segment,
+      })
     throw new TidelogError('LOG_MISSING', `there is no log in ${directory}: it has no manifest`)
   }
   const content = await readManifest(disk, directory, manifest.content.generation)
   const found = await findSegments(environment, directory, content, await disk.list(directory))
-  const state = new LogState(environment, directory, content.logId, options.cache ?? new CacheBudget(checked.cacheBytes))
+  const state = new LogState(
+    environment,
+    directory,
+    content.logId,
+    options.cache ?? new CacheBudget(checked.cacheBytes),
+  )
   state.readOnly = true
   state.setSegments(found.entries)
   state.setFirstLsn(content.firstLsn)
   if (found.tail === null) state.setDurableEnd(null, content.nextLsn)
   else {
     const { entry, proven } = found.tail
-    state.setDurableEnd({ segment: entry, position: proven.position, nextLsn: proven.nextLsn, lastTimeTick: proven.lastTimeTick }, proven.nextLsn)
+    state.setDurableEnd(
+      { segment: entry, position: proven.position, nextLsn: proven.nextLsn, lastTimeTick: proven.lastTimeTick },
+      proven.nextLsn,
+    )
   }
   return new Log({
     state,
@@ -385,7 +412,13 @@ async function lookReadOnly(
 function explained(error: unknown, directory: string): unknown {
   if (!isDiskError(error)) return error
   if (error.code === 'ENOSPC') {
-    return new TidelogError('DISK_FULL', `no space to open the log in ${directory}; make room and open it again`, { retriable: true, cause: error })
+    return new TidelogError('DISK_FULL', `no space to open the log in ${directory}; make room and open it again`, {
+      retriable: true,
+      cause: error,
+    })
   }
-  return new TidelogError('IO_FAILED', `the log in ${directory} could not be opened: ${error.message}`, { file: error.path, cause: error })
+  return new TidelogError('IO_FAILED', `the log in ${directory} could not be opened: ${error.message}`, {
+    file: error.path,
+    cause: error,
+  })
 }

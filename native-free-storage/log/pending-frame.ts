@@ -1,9 +1,9 @@
 /**
  * A frame that waits for its place in the log: measured, but without LSN, tick or position yet.
  */
-import { TidelogError } from '../errors.ts'
+import type { TidelogError } from '../errors.ts'
 import type { BodyHead } from '../format/body-head.ts'
-import { type BodyLimits, type BodyPlan, BodyPlanner, planBody, type RecordInput } from '../format/body-plan.ts'
+import { type BodyLimits, type BodyPlan, BodyPlanner, type RecordInput } from '../format/body-plan.ts'
 import { writeBody } from '../format/body-writer.ts'
 import { hash64 } from '../format/checksum.ts'
 import { FrameKind } from '../format/frame-header.ts'
@@ -29,6 +29,8 @@ export interface PendingFrame {
   readonly queuedBytes: number
   /** LSNs that it takes. */
   readonly lsnCount: number
+  /** Whether its payloads are still as long as they were when it was measured: false is the caller's mistake. */
+  isIntact(): boolean
   /** Writes the body and returns its hash. Called once, or again when the frame moves to another segment. */
   writeBody(target: Buffer, offset: number): bigint
   settle(baseLsn: number, baseTimeTick: bigint): void
@@ -78,6 +80,10 @@ export class BatchFrame implements PendingFrame {
     return this.#plan.vchannels
   }
 
+  isIntact(): boolean {
+    return planIsIntact(this.#plan)
+  }
+
   writeBody(target: Buffer, offset: number): bigint {
     return writeBody(this.#plan, target, offset)
   }
@@ -89,10 +95,6 @@ export class BatchFrame implements PendingFrame {
   fail(error: TidelogError): void {
     this.#reject(error)
   }
-}
-
-export function planBatch(records: readonly RecordInput[], limits: BodyLimits): BodyPlan {
-  return planBody(records, limits)
 }
 
 /** Single appends of many callers, one promise each. */
@@ -141,6 +143,10 @@ export class GatheredFrame implements PendingFrame {
 
   get vchannels(): readonly string[] {
     return this.#planned().vchannels
+  }
+
+  isIntact(): boolean {
+    return planIsIntact(this.#planned())
   }
 
   writeBody(target: Buffer, offset: number): bigint {
@@ -215,6 +221,10 @@ export class ReceivedFrame implements PendingFrame {
     return this.#body.head.vchannels
   }
 
+  isIntact(): boolean {
+    return this.#body.bytes.length > 0
+  }
+
   writeBody(target: Buffer, offset: number): bigint {
     this.#body.bytes.copy(target, offset)
     return this.#body.hash
@@ -258,6 +268,10 @@ export class ControlFrame implements PendingFrame {
     return this.#body === null ? 0 : GAP_BODY_BYTES
   }
 
+  isIntact(): boolean {
+    return true
+  }
+
   writeBody(target: Buffer, offset: number): bigint {
     if (this.#body === null) return 0n
     this.#body.copy(target, offset)
@@ -267,6 +281,13 @@ export class ControlFrame implements PendingFrame {
   settle(): void {}
 
   fail(): void {}
+}
+
+function planIsIntact({ payloads, payloadLengths }: BodyPlan): boolean {
+  for (let index = 0; index < payloads.length; index++) {
+    if ((payloads[index]?.length ?? 0) !== payloadLengths[index]) return false
+  }
+  return true
 }
 
 function rangeOf(baseLsn: number, baseTimeTick: bigint, count: number): AppendResult {

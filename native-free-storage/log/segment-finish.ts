@@ -1,6 +1,7 @@
 /** The end of a segment's life as the active one: its seal, then what may follow at leisure (trim, index). */
-import { FRAME_HEADER_BYTES, encodeFrameHeader, FrameKind } from '../format/frame-header.ts'
+
 import { hash64 } from '../format/checksum.ts'
+import { encodeFrameHeader, FRAME_HEADER_BYTES, FrameKind } from '../format/frame-header.ts'
 import { encodeSeal, SEAL_BODY_BYTES } from '../format/seal.ts'
 import { writeIndexFile } from '../segment/index-file.ts'
 import type { SegmentWriter } from '../segment/segment-writer.ts'
@@ -10,12 +11,7 @@ import type { SegmentEnd, SegmentEntry } from './log-view.ts'
 
 export const finishSegment = {
   /** Everything written is made durable, then the seal. Afterwards nothing is written to the file. */
-  async seal(
-    writer: SegmentWriter,
-    owner: Ownership,
-    nextLsn: number,
-    nextSegmentId: string | null,
-  ): Promise<void> {
+  async seal(writer: SegmentWriter, owner: Ownership, nextLsn: number, nextSegmentId: string | null): Promise<void> {
     await writer.syncAll()
     const { header, position, chain, tally } = writer
     const bytes = Buffer.alloc(header.alignment)

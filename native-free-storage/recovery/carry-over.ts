@@ -7,11 +7,11 @@ import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
 import { openBodyHead, verifySection } from '../format/body-head.ts'
 import { hash64 } from '../format/checksum.ts'
-import { decodeNodeSection } from '../format/node-section.ts'
 import { FormatError } from '../format/format-error.ts'
 import { type FrameHeader, FrameKind } from '../format/frame-header.ts'
+import { decodeNodeSection } from '../format/node-section.ts'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
-import { type Flush, type MovedFrame, moveFrames, type Ownership } from '../log/flush.ts'
+import { type Flush, lastTickOfFlush, type MovedFrame, moveFrames, type Ownership } from '../log/flush.ts'
 import type { DurablePoint } from '../log/log-writer.ts'
 import type { ManifestStore } from '../log/manifest-store.ts'
 import {
@@ -25,7 +25,6 @@ import {
   writeSegmentHeader,
 } from '../log/segment-files.ts'
 import type { FoundTail } from './find-tail.ts'
-import { lastTickOfFlush } from '../log/flush.ts'
 import { openSegmentFile, type TailFrame, type TailPoint } from './tail-scan.ts'
 
 const FLUSH_BYTES = 4 * 1024 * 1024
@@ -36,7 +35,11 @@ export interface CarriedOver {
 }
 
 /** The frames of the suffix whose bodies are right; the first that is not ends it (it was never durable as a whole). */
-export async function verifiedSuffix(environment: Environment, directory: string, tail: FoundTail): Promise<TailFrame[]> {
+export async function verifiedSuffix(
+  environment: Environment,
+  directory: string,
+  tail: FoundTail,
+): Promise<TailFrame[]> {
   const file = await openSegmentFile(environment.disk, directory, tail.entry.name, tail.entry.baseLsn)
   const verified: TailFrame[] = []
   try {
@@ -92,8 +95,17 @@ export async function carryOver(
     const { entry } = segment
     await manifests.publish((content) => ({
       ...content,
-      firstSegment: content.firstSegment === null || (empty && content.firstSegment.id === tail.entry.id) ? { id: entry.id, baseLsn: entry.baseLsn } : content.firstSegment,
-      tail: { id: entry.id, baseLsn: entry.baseLsn, syncedPosition: durable.position, chain: durable.chain, closed: false },
+      firstSegment:
+        content.firstSegment === null || (empty && content.firstSegment.id === tail.entry.id)
+          ? { id: entry.id, baseLsn: entry.baseLsn }
+          : content.firstSegment,
+      tail: {
+        id: entry.id,
+        baseLsn: entry.baseLsn,
+        syncedPosition: durable.position,
+        chain: durable.chain,
+        closed: false,
+      },
       nextLsn: durable.nextLsn,
       lastTimeTick: durable.lastTimeTick,
       retired: empty ? [...content.retired, { id: tail.entry.id, baseLsn: tail.entry.baseLsn }] : content.retired,
@@ -136,10 +148,14 @@ async function copyFrames(
       const read = await file.read(bytes, 0, bytes.length, header.position)
       const vchannels = read < bytes.length ? null : vchannelsOf(header, bytes)
       if (vchannels === null) {
-        throw new TidelogError('IO_FAILED', `${tail.entry.name} reads differently than a moment ago at position ${header.position}`, {
-          file: tail.entry.name,
-          position: header.position,
-        })
+        throw new TidelogError(
+          'IO_FAILED',
+          `${tail.entry.name} reads differently than a moment ago at position ${header.position}`,
+          {
+            file: tail.entry.name,
+            position: header.position,
+          },
+        )
       }
       batch.push({ pending: null, header, vchannels, nextLsn, bytes })
       batchBytes += bytes.length

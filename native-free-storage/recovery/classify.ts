@@ -105,6 +105,7 @@ export function matchingRows(evidence: TailEvidence): readonly Row[] {
 
 export function classifyTail(evidence: TailEvidence): { verdict: TailVerdict; because: string } {
   const row = matchingRows(evidence)[0]
-  if (row === undefined) throw new Error(`invariant broken: no row of the tail table matches ${JSON.stringify(evidence)}`)
+  if (row === undefined)
+    throw new Error(`invariant broken: no row of the tail table matches ${JSON.stringify(evidence)}`)
   return { verdict: row.verdict, because: row.because }
 }

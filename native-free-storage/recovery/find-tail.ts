@@ -67,7 +67,8 @@ export async function findSegments(
   const kept = new Set(entries.map(({ id }) => id))
   for (const [index, found] of tails.entries()) {
     const next = tails[index + 1]
-    if (next !== undefined) found.entry.end = { position: found.end.position, chain: found.end.chain, nextLsn: found.end.nextLsn }
+    if (next !== undefined)
+      found.entry.end = { position: found.end.position, chain: found.end.chain, nextLsn: found.end.nextLsn }
   }
   return {
     entries,
@@ -86,9 +87,13 @@ async function walkFrom(
   const tails: FoundTail[] = []
   let file = files.find(({ id }) => id === known.id)
   if (file === undefined) {
-    throw new TidelogError('SEGMENT_MISSING', `the manifest names the segment ${known.id} with LSN ${known.baseLsn} as the tail; its file is not there`, {
-      lsnFrom: known.baseLsn,
-    })
+    throw new TidelogError(
+      'SEGMENT_MISSING',
+      `the manifest names the segment ${known.id} with LSN ${known.baseLsn} as the tail; its file is not there`,
+      {
+        lsnFrom: known.baseLsn,
+      },
+    )
   }
   let start: TailPoint | null = {
     position: known.syncedPosition,
@@ -106,16 +111,30 @@ async function walkFrom(
     await opened.release()
     const { header } = opened
     const { previous } = header
-    if (previous?.id !== file.id || previous.end !== found.end.position || previous.chain !== found.end.chain || header.baseLsn !== found.end.nextLsn) {
-      throw new TidelogError('LOG_DAMAGED', `${next.name} is named by the seal of ${file.name} and does not follow it`, {
-        file: next.name,
-        position: 0,
-        lsnFrom: found.end.nextLsn,
-      })
+    if (
+      previous?.id !== file.id ||
+      previous.end !== found.end.position ||
+      previous.chain !== found.end.chain ||
+      header.baseLsn !== found.end.nextLsn
+    ) {
+      throw new TidelogError(
+        'LOG_DAMAGED',
+        `${next.name} is named by the seal of ${file.name} and does not follow it`,
+        {
+          file: next.name,
+          position: 0,
+          lsnFrom: found.end.nextLsn,
+        },
+      )
     }
     found.closed = true
     file = next
-    start = { position: SEGMENT_HEADER_BYTES, chain: header.checksum, nextLsn: header.baseLsn, lastTimeTick: found.end.lastTimeTick }
+    start = {
+      position: SEGMENT_HEADER_BYTES,
+      chain: header.checksum,
+      nextLsn: header.baseLsn,
+      lastTimeTick: found.end.lastTimeTick,
+    }
   }
 }
 

@@ -5,6 +5,7 @@
  */
 import { type Disk, type DiskFile, isDiskError } from '../disk/disk.ts'
 import { TidelogError } from '../errors.ts'
+import { hash64 } from '../format/checksum.ts'
 import { FormatError } from '../format/format-error.ts'
 import {
   decodeFrameHeader,
@@ -17,8 +18,7 @@ import {
   nextTickFloor,
 } from '../format/frame-header.ts'
 import { decodeGap, GAP_BODY_BYTES } from '../format/gap.ts'
-import { decodeSeal, type Seal, SEAL_BODY_BYTES } from '../format/seal.ts'
-import { hash64 } from '../format/checksum.ts'
+import { decodeSeal, SEAL_BODY_BYTES, type Seal } from '../format/seal.ts'
 import type { FramesBehind, TailEnding, TailEvidence } from './classify.ts'
 import { FileWindow } from './file-window.ts'
 
@@ -108,7 +108,11 @@ export async function scanTail(file: DiskFile, salt: bigint, start: TailPoint): 
   ;({ proven, unproven } = prune(points, unproven, provenPosition, proven))
   const behind = await lookAhead(file, window, salt, end, seal === null ? end.position : end.position + 8, fileBytes)
   const framesBehind: FramesBehind =
-    behind.frames === 0 ? 'none' : Math.max(behind.provenPosition, provenPosition) > end.position ? 'proving' : 'unproven'
+    behind.frames === 0
+      ? 'none'
+      : Math.max(behind.provenPosition, provenPosition) > end.position
+        ? 'proving'
+        : 'unproven'
   const ending: TailEnding = seal !== null ? 'seal' : behind.zeroFrom <= end.position ? 'empty' : 'invalid'
   return {
     end,
@@ -145,7 +149,11 @@ function decoded(file: DiskFile, bytes: Buffer, salt: bigint, position: number):
     return decodeFrameHeader(bytes, 0, bytes.length, salt, position)
   } catch (error) {
     if (!(error instanceof FormatError)) throw error
-    throw new TidelogError('FORMAT_UNKNOWN', `${file.path} at ${position}: ${error.message}`, { file: file.path, position, cause: error })
+    throw new TidelogError('FORMAT_UNKNOWN', `${file.path} at ${position}: ${error.message}`, {
+      file: file.path,
+      position,
+      cause: error,
+    })
   }
 }
 
@@ -178,7 +186,12 @@ async function lookAhead(
   from: number,
   fileBytes: number,
 ): Promise<Behind> {
-  const behind: Behind = { frames: 0, provenPosition: 0, nextLsn: end.nextLsn, zeroFrom: Math.min(end.position, fileBytes) }
+  const behind: Behind = {
+    frames: 0,
+    provenPosition: 0,
+    nextLsn: end.nextLsn,
+    zeroFrom: Math.min(end.position, fileBytes),
+  }
   for (let block = from - (from % ZEROS.length); block < fileBytes; block += ZEROS.length) {
     const begin = Math.max(block, from)
     const length = Math.min(block + ZEROS.length, fileBytes) - begin

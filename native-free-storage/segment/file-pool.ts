@@ -227,4 +227,3 @@ async function fillWithZeros(file: DiskFile, bytes: number, stop: () => boolean)
   }
   await file.sync()
 }
-

@@ -147,4 +147,3 @@ export class SegmentWriter {
     this.#durablePosition = this.#position
   }
 }
-

@@ -2,7 +2,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { type Log, type LogOptions, type LogRecord, openLog, type ReadOptions } from '../../../native-free-storage/index.ts'
+import {
+  type Log,
+  type LogOptions,
+  type LogRecord,
+  openLog,
+  type ReadOptions,
+} from '../../../native-free-storage/index.ts'
 
 /** Disk use: at most a few MiB a test, removed afterwards (and the pool's prepared files while a log is open). */
 let directory: string
@@ -93,7 +99,8 @@ describe('a log', () => {
         if (seen.length === 500) return
       }
     })()
-    for (let i = 0; i < 100; i++) await log.append(Array.from({ length: 5 }, () => ({ vchannel: 'x', payload: Buffer.alloc(300) })))
+    for (let i = 0; i < 100; i++)
+      await log.append(Array.from({ length: 5 }, () => ({ vchannel: 'x', payload: Buffer.alloc(300) })))
     await tail
     expect(seen).toEqual(Array.from({ length: 500 }, (_, lsn) => lsn))
     await log.close()
