@@ -188,7 +188,7 @@ function vchannelsOf(header: FrameHeader, bytes: Buffer): readonly string[] | nu
   try {
     const head = openBodyHead(body, header.bodyLength, header.recordCount, header.bodyHash)
     for (let index = 0; index < head.vchannelCount; index++) {
-      const start = head.headLength + head.sectionOffset(index)
+      const start = head.sectionOffset(index)
       if (!verifySection(head, index, body.subarray(start, start + head.sectionLength(index)))) return null
     }
     if (node.length > 0) decodeNodeSection(node, header.recordCount)
