@@ -25,166 +25,33 @@ import type { ProcessIdentity } from '../../native-free-storage/environment.ts'
 import { type Chooser, seededChoices } from './choices.ts'
 import { Random } from './random.ts'
 import { SimClock } from './sim-clock.ts'
-import { type PendingWrite, type PowerLossOptions, SimFile } from './sim-file.ts'
-import { type NameMode, SimDirectory, SimNames } from './sim-names.ts'
+import { SimDiskFile } from './sim-disk-file.ts'
+import { type PendingWrite, SimFile } from './sim-file.ts'
+import {
+  defaultLatencyMs,
+  type Fault,
+  type FaultRule,
+  type Finish,
+  inodeBytes,
+  Machine,
+  type Operation,
+  type OperationKind,
+  operation,
+  type RebootOptions,
+  type SimDiskOptions,
+  type Stalled,
+} from './sim-machine.ts'
+import { SimDirectory, SimNames } from './sim-names.ts'
 
-export type OperationKind =
-  | 'open'
-  | 'create'
-  | 'link'
-  | 'rename'
-  | 'unlink'
-  | 'list'
-  | 'makeDirectory'
-  | 'syncDirectory'
-  | 'exists'
-  | 'space'
-  | 'identify'
-  | 'read'
-  | 'write'
-  | 'sync'
-  | 'truncate'
-  | 'size'
-  | 'close'
-
-export interface Operation {
-  /** The step at which it began. */
-  step: number
-  pid: number
-  kind: OperationKind
-  path: string
-  /** Of `link` and `rename`: the other path. */
-  to: string | undefined
-  position: number | undefined
-  length: number | undefined
-  /** Of a write: to a file opened with `dsync`. */
-  dsync: boolean
-}
-
-export type Fault =
-  /** Fails; with `applied`, after its effect has entered the page cache. */
-  | { fail: string; applied?: boolean }
-  /** A write that writes so many bytes and then fails (EIO unless named). */
-  | { short: number; fail?: string }
-  /** A sync, or a write that syncs, that fails (EIO). What becomes of the data, and that later syncs succeed or not: */
-  | { syncFails: 'marked-clean' | 'reverted' | 'read-only' }
-  /** Does not settle before it is released; its effect enters the cache at once ('landed') or then ('late'). */
-  | { stall: 'landed' | 'late' }
-  /** A read that delivers something else: rot, another sector, a misdirected read. */
-  | { mangle: (bytes: Uint8Array, position: number) => void }
-
-export type FaultRule = (operation: Operation) => Fault | undefined
-
-export interface Stalled {
-  operation: Operation
-  /** Lets it go on, as if nothing had been; or lets it fail. */
-  release(failWith?: string): void
-}
-
-export interface SimDiskOptions {
-  seed?: number | string
-  clock?: SimClock
-  names?: NameMode
-  /** Room for file contents; each file counts 256 bytes more. Default: no bound. */
-  capacityBytes?: number
-  latencyMs?: (operation: Operation, random: Random) => number
-  parallelOperations?: number
-  fileSystem?: string
-}
-
-export interface RebootOptions extends PowerLossOptions {
-  clock?: SimClock
-}
-
-const inodeBytes = 256
-const traceLinesMax = 20_000
-
-function defaultLatencyMs(operation: Operation, random: Random): number {
-  const syncs = operation.kind === 'sync' || operation.kind === 'syncDirectory' || operation.dsync
-  return (syncs ? 0.1 : 0.01) * (0.5 + random.fraction())
-}
-
-/** What all processes of the machine share. */
-class Machine {
-  readonly options: SimDiskOptions
-  readonly clock: SimClock
-  readonly random: Random
-  readonly bootId: string
-  names: SimNames
-  readonly processes = new Map<number, SimDisk>()
-  readonly kernelLocks = new Map<string, number>()
-  readonly rules: FaultRule[] = []
-  readonly stalled: Stalled[] = []
-  readonly trace: { step: number; text: string; operation: Operation }[] = []
-  onStep: ((step: number) => void) | undefined
-  steps = 0
-  crashAt = Number.POSITIVE_INFINITY
-  down = false
-  readOnly = false
-  capacityBytes: number
-  usedBytes = 0
-  order = 0
-  fileIds = 0
-  pids = 100
-  starts = 0
-  readonly crashed: Promise<void>
-  #tellCrash!: () => void
-
-  constructor(options: SimDiskOptions, clock: SimClock, names: SimNames) {
-    this.options = options
-    this.clock = clock
-    this.random = new Random(options.seed ?? 0)
-    this.bootId = `boot-${this.random.u32().toString(16)}`
-    this.names = names
-    this.capacityBytes = options.capacityBytes ?? Number.POSITIVE_INFINITY
-    this.crashed = new Promise((resolve) => {
-      this.#tellCrash = resolve
-    })
-  }
-
-  /** False when the machine is down. */
-  step(): boolean {
-    if (this.down) return false
-    this.onStep?.(this.steps)
-    if (this.steps >= this.crashAt) {
-      this.powerLoss()
-      return false
-    }
-    this.steps++
-    return true
-  }
-
-  powerLoss(): void {
-    if (this.down) return
-    this.down = true
-    this.clock.stop()
-    this.#tellCrash()
-  }
-
-  log(operation: Operation, text: string): void {
-    if (this.trace.length >= traceLinesMax) this.trace.splice(0, traceLinesMax / 2)
-    this.trace.push({ step: this.steps, text, operation })
-  }
-
-  fault(operation: Operation): Fault | undefined {
-    for (const rule of this.rules) {
-      const fault = rule(operation)
-      if (fault !== undefined) return fault
-    }
-    return undefined
-  }
-
-  freeBytes(): number {
-    return Math.max(0, this.capacityBytes - this.usedBytes)
-  }
-
-  forgetIfUnused(file: SimFile): void {
-    if (file.names === 0 && file.openers === 0) this.usedBytes -= file.length + inodeBytes
-  }
-}
-
-/** How an operation ends: the value it gives, computed at its second step. */
-type Finish<T> = () => T
+export type {
+  Fault,
+  FaultRule,
+  Operation,
+  OperationKind,
+  RebootOptions,
+  SimDiskOptions,
+  Stalled,
+} from './sim-machine.ts'
 
 export class SimDisk implements Disk {
   readonly traits: { parallelOperations: number; dsyncTrusted: boolean }
@@ -542,7 +409,7 @@ export class SimDisk implements Disk {
 
   // ---- How an operation runs ----
 
-  /** Of this module only: the files that are open run their operations here. */
+  /** Of this disk's open files only: the files that are open run their operations here. */
   run<T>(what: Operation, begin: () => Finish<T>, faulty?: (fault: Fault) => Finish<T> | undefined): Promise<T> {
     const machine = this.#machine
     what.pid = this.pid
@@ -621,7 +488,7 @@ export class SimDisk implements Disk {
     stalled.push(entry)
   }
 
-  /** Of this module only: notes a write whose call has not returned. */
+  /** Of this disk's open files only: notes a write whose call has not returned. */
   trackWrite(what: Operation, file: SimFile, write: PendingWrite): void {
     this.#inFlight.set(what, {
       land: () => {
@@ -638,7 +505,7 @@ export class SimDisk implements Disk {
     })
   }
 
-  /** Of this module only: the call of a write or of a change of names returns. */
+  /** Of this disk's open files only: the call of a write or of a change of names returns. */
   land(what: Operation): void {
     this.#inFlight.get(what)?.land()
   }
@@ -677,198 +544,3 @@ export class SimDisk implements Disk {
     return land
   }
 }
-
-function operation(kind: OperationKind, path: string, rest: Partial<Operation> = {}): Operation {
-  return { step: 0, pid: 0, kind, path, to: undefined, position: undefined, length: undefined, dsync: false, ...rest }
-}
-
-class SimDiskFile implements DiskFile {
-  readonly path: string
-  readonly #disk: SimDisk
-  readonly #machine: Machine
-  readonly #file: SimFile
-  readonly #access: 'read' | 'write'
-  readonly #dsync: boolean
-  readonly #key: object
-  #busy = 0
-  #closed: Promise<void> | undefined
-  #onIdle: (() => void) | undefined
-
-  constructor(
-    disk: SimDisk,
-    machine: Machine,
-    path: string,
-    file: SimFile,
-    access: 'read' | 'write',
-    sync: WriteSync,
-    key: object,
-  ) {
-    this.path = path
-    this.#disk = disk
-    this.#machine = machine
-    this.#file = file
-    this.#access = access
-    this.#dsync = sync === 'dsync'
-    this.#key = key
-  }
-
-  read(target: Uint8Array, offset: number, length: number, position: number): Promise<number> {
-    const read = () => this.#file.read(target, offset, Math.min(length, target.length - offset), position)
-    return this.#run(
-      operation('read', this.path, { position, length }),
-      () => read,
-      (fault) => {
-        if (!('mangle' in fault)) return undefined
-        return () => {
-          const count = read()
-          fault.mangle(target.subarray(offset, offset + count), position)
-          return count
-        }
-      },
-    )
-  }
-
-  write(bytes: Uint8Array, position: number): Promise<void> {
-    const what = operation('write', this.path, { position, length: bytes.length, dsync: this.#dsync })
-    return this.#run(
-      what,
-      () => this.#beginWrite(what, bytes, position, {}),
-      (fault) => {
-        if ('short' in fault) {
-          return this.#beginWrite(what, bytes, position, {
-            limit: Math.min(fault.short, bytes.length - 1),
-            failWith: fault.fail ?? 'EIO',
-          })
-        }
-        if ('syncFails' in fault) return this.#beginWrite(what, bytes, position, { syncFails: fault.syncFails })
-        // It fails although its bytes are in the cache: nothing was made durable.
-        if ('applied' in fault) return this.#beginWrite(what, bytes, position, { unsynced: true })
-        return undefined
-      },
-    )
-  }
-
-  #beginWrite(
-    what: Operation,
-    bytes: Uint8Array,
-    position: number,
-    turn: { limit?: number; failWith?: string; syncFails?: SyncFailure; unsynced?: boolean },
-  ): Finish<void> {
-    this.#mustBeWritable('write')
-    const machine = this.#machine
-    const limit = turn.limit ?? bytes.length
-    const room = Math.max(0, this.#file.length + machine.freeBytes() - position)
-    const part = bytes.subarray(0, Math.min(limit, room))
-    const code = room < limit ? 'ENOSPC' : (turn.failWith ?? 'EIO')
-    let write: PendingWrite | undefined
-    if (part.length > 0) {
-      const lengthBefore = this.#file.length
-      write = this.#file.write(++machine.order, part, position)
-      machine.usedBytes += this.#file.length - lengthBefore
-      this.#disk.trackWrite(what, this.#file, write)
-    }
-    return () => {
-      this.#disk.land(what)
-      if (part.length < bytes.length) throw new DiskError(code, 'write', this.path, { bytesWritten: part.length })
-      if (write === undefined || turn.unsynced) return
-      if (turn.syncFails !== undefined) this.#failSync([write], turn.syncFails, 'write')
-      if (!this.#dsync) return
-      this.#file.makeDurable([write])
-      machine.names.makeDurable(machine.names.syncableWith(this.#file))
-    }
-  }
-
-  sync(): Promise<void> {
-    const covered = () => this.#file.syncable()
-    return this.#run(
-      operation('sync', this.path),
-      () => {
-        const { names } = this.#machine
-        const writes = covered()
-        const changes = names.syncableWith(this.#file)
-        return () => {
-          if (this.#machine.readOnly && writes.length > 0) throw new DiskError('EROFS', 'sync', this.path)
-          this.#file.makeDurable(writes)
-          names.makeDurable(changes)
-        }
-      },
-      (fault) => {
-        if ('applied' in fault) return () => undefined
-        if (!('syncFails' in fault)) return undefined
-        const writes = covered()
-        return () => this.#failSync(writes, fault.syncFails, 'sync')
-      },
-    )
-  }
-
-  truncate(length: number): Promise<void> {
-    return this.#run(operation('truncate', this.path, { length }), () => {
-      this.#mustBeWritable('truncate')
-      const machine = this.#machine
-      const growth = length - this.#file.length
-      if (growth > machine.freeBytes()) throw new DiskError('ENOSPC', 'truncate', this.path)
-      machine.usedBytes += growth
-      const writes = this.#file.truncate(++machine.order, length)
-      return () => {
-        for (const write of writes) write.inFlight = false
-      }
-    })
-  }
-
-  size(): Promise<number> {
-    return this.#run(operation('size', this.path), () => {
-      const { length } = this.#file
-      return () => length
-    })
-  }
-
-  close(): Promise<void> {
-    this.#closed ??= this.#close()
-    return this.#closed
-  }
-
-  async #close(): Promise<void> {
-    if (this.#busy > 0) {
-      await new Promise<void>((resolve) => {
-        this.#onIdle = resolve
-      })
-    }
-    const forget = () => {
-      if (!this.#disk.openFiles.delete(this.#key)) return
-      this.#file.openers--
-      this.#machine.forgetIfUnused(this.#file)
-    }
-    // As with close(2), the descriptor is gone even when it fails.
-    await this.#disk
-      .run(operation('close', this.path), () => forget)
-      .catch((error) => {
-        forget()
-        throw error
-      })
-  }
-
-  async #run<T>(what: Operation, begin: () => Finish<T>, faulty?: (fault: Fault) => Finish<T> | undefined): Promise<T> {
-    if (this.#closed !== undefined) throw new DiskError('EBADF', what.kind, this.path)
-    this.#busy++
-    try {
-      return await this.#disk.run(what, begin, faulty)
-    } finally {
-      this.#busy--
-      if (this.#busy === 0) this.#onIdle?.()
-    }
-  }
-
-  #mustBeWritable(kind: OperationKind): void {
-    if (this.#access === 'read') throw new DiskError('EBADF', kind, this.path)
-    if (this.#machine.readOnly) throw new DiskError('EROFS', kind, this.path)
-  }
-
-  #failSync(covered: readonly PendingWrite[], how: SyncFailure, kind: OperationKind): never {
-    if (how === 'marked-clean') this.#file.markClean(covered)
-    if (how === 'reverted') this.#file.revert(covered)
-    if (how === 'read-only') this.#machine.readOnly = true
-    throw new DiskError('EIO', kind, this.path)
-  }
-}
-
-type SyncFailure = 'marked-clean' | 'reverted' | 'read-only'

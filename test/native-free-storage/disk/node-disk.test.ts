@@ -7,6 +7,8 @@ import { DiskError } from '../../../native-free-storage/disk/disk.ts'
 import { nodeDisk } from '../../../native-free-storage/disk/node-disk.ts'
 
 const onLinux = process.platform === 'linux'
+/** Of util-linux: bounds the size of files that this process may write. */
+const prlimit = 'prlimit'
 
 let directory: string
 beforeEach(() => {
@@ -69,10 +71,10 @@ describe('the Node disk', () => {
     await file.close()
   })
 
-  const canLimit = onLinux && spawnSync('prlimit', ['--version']).status === 0
+  const canLimit = onLinux && spawnSync(prlimit, ['--version']).status === 0
   for (const sync of ['none', 'dsync'] as const) {
     it.runIf(canLimit)(`tells how much of a short write arrived, and why it ended (${sync})`, async () => {
-      const limit = (soft: string) => spawnSync('prlimit', [`--pid=${process.pid}`, `--fsize=${soft}:unlimited`])
+      const limit = (soft: string) => spawnSync(prlimit, [`--pid=${process.pid}`, `--fsize=${soft}:unlimited`])
       const ignore = () => undefined
       process.on('SIGXFSZ', ignore)
       const file = await nodeDisk().create(`${directory}/a`, sync)
