@@ -48,7 +48,12 @@ export async function openFilePool(
     // What a former process prepared is dropped, not used: after a crash between the two directories of a rename, one
     // file could stand in the pool and in a log.
     if (name === RESERVE_FILE) reserved = true
-    else if (/\.(prep|new|filling)$/.test(name)) await disk.unlink(`${path}/${name}`)
+    else if (/\.(prep|new|filling)$/.test(name)) {
+      // One that is stuck and not yet fenced may still be renaming its own.
+      await disk.unlink(`${path}/${name}`).catch((error: unknown) => {
+        if (!isDiskError(error, 'ENOENT')) throw error
+      })
+    }
   }
   return new FilePool(environment, path, options.preparedBytesMax ?? DEFAULT_PREPARED_BYTES, reserved)
 }
