@@ -157,7 +157,8 @@ export function logStoreConformance(name: string, makeSubject: () => Promise<Log
         for await (const frame of store.read({ from: 'earliest', vchannels: ['a'] })) frames.push(frame)
         expect(frames.map((frame) => [...frame].map(text))).toEqual([['a1', 'all'], ['only-all-0']])
         const first = frames[0]!
-        expect([0, 1, 2].map((index) => first.section(index) !== null)).toEqual([true, false, true])
+        // The others may be there too, where leaving them out would have cost more than it saved.
+        expect([0, 2].map((index) => first.section(index) !== null)).toEqual([true, true])
         expect(first.head!.vchannels).toEqual(['a', 'b', ''])
         expect(await texts(store.read({ from: 'earliest', vchannels: ['unheard-of'] }))).toEqual(['all', 'only-all-0'])
       })
@@ -343,16 +344,15 @@ export function logStoreConformance(name: string, makeSubject: () => Promise<Log
       })
 
       test('no acknowledgement of a fenced owner is missing from what the newer one reads', async () => {
-        const acknowledged: number[] = []
         const bodies = await Promise.all(Array.from({ length: 50 }, (_, i) => numberedBody('a', `${i}`, 1)))
-        const appends = bodies.map((body) =>
-          store.append(body).then(
-            (range) => void acknowledged.push(range.firstLsn),
-            (error) => expect(error).toMatchObject({ code: 'FENCED' }),
-          ),
-        )
+        const appends = Promise.allSettled(bodies.map((body) => store.append(body)))
         const newer = await subject.opener().open('0', 2)
-        await Promise.all(appends)
+        const acknowledged: number[] = []
+        for (const result of await appends) {
+          if (result.status === 'fulfilled') acknowledged.push(result.value.firstLsn)
+          // The newer owner may have taken a file from under a write: then that is what the older one saw.
+          else expect(['FENCED', 'POISONED']).toContain(result.reason.code)
+        }
         const read = new Set((await collect(newer.read({ from: 'earliest' }))).map((record) => record.lsn))
         for (const lsn of acknowledged) expect(read.has(lsn)).toBe(true)
         await newer.close()

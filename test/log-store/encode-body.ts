@@ -1,10 +1,4 @@
-import {
-  loadChecksum,
-  openBodyHead,
-  planBody,
-  type RecordInput,
-  writeBody,
-} from '../../native-free-storage/index.ts'
+import { loadChecksum, openBodyHead, planBody, type RecordInput, writeBody } from '../../native-free-storage/index.ts'
 import type { EncodedBody } from '../../src/log-store/log-store.ts'
 
 /** A body as a producer encodes it and a node has checked it. */
