@@ -42,7 +42,7 @@ export interface DiskFile {
   sync(): Promise<void>
   truncate(length: number): Promise<void>
   size(): Promise<number>
-  /** Idempotent. */
+  /** Idempotent. Waits for what is in flight: a descriptor must not become another file's under a write. */
   close(): Promise<void>
 }
 

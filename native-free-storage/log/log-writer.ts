@@ -788,7 +788,8 @@ export class LogWriter {
       zeroFrom: undefined,
     }
     this.#active = null
-    this.#inBackground(writer.close())
+    // Not waited for: a write that never returns keeps its file open.
+    void writer.file.close().catch(() => {})
   }
 
   #onBeginFailed(error: unknown): void {
@@ -987,7 +988,7 @@ export class LogWriter {
         lastTimeTick: this.#durable.lastTimeTick,
       }))
     } catch (error) {
-      await writer.close().catch(() => {})
+      await writer.file.close().catch(() => {})
       this.#fail(asFailure(error))
       throw this.#failure
     }

@@ -66,7 +66,7 @@ export const finishSegment = {
     } catch {
       // The zeros behind the seal cost space only.
     }
-    await writer.close().catch(() => {})
+    await writer.file.close().catch(() => {})
     if (entry.building !== undefined) await writeIndexFile(state, entry, entry.building, { ...end, lastTimeTick })
   },
 }

@@ -33,9 +33,6 @@ export class SegmentWriter {
   #durablePosition: number
   readonly #tally: SegmentTally = { frames: 0, records: 0, firstTimeTick: 0n, lastTimeTick: 0n }
   readonly headerChecksum: bigint
-  /** Writes that have not returned: the file may not be closed under them. */
-  #outstanding = 0
-  #closeWhenReturned: (() => void) | null = null
 
   constructor(options: {
     header: SegmentHeader
@@ -95,39 +92,15 @@ export class SegmentWriter {
   }
 
   /** Writes a flush at its position: settles when it is durable at the log's level. */
-  write(bytes: Buffer, position: number): Promise<void> {
-    return this.#guarded(async () => {
-      await this.file.write(bytes, position)
-      if (this.#durability === 'disk' && this.#mode === 'fdatasync') await this.file.sync()
-    })
+  async write(bytes: Buffer, position: number): Promise<void> {
+    await this.file.write(bytes, position)
+    if (this.#durability === 'disk' && this.#mode === 'fdatasync') await this.file.sync()
   }
 
   /** Writes the seal behind the last flush, durably at every level. */
-  writeSeal(bytes: Buffer): Promise<void> {
-    return this.#guarded(async () => {
-      await this.file.write(bytes, this.#position)
-      if (this.#durability === 'os' || this.#mode === 'fdatasync') await this.file.sync()
-    })
-  }
-
-  /** Closes the file when the writes under way have returned: their descriptor must not become another file's. */
-  async close(): Promise<void> {
-    if (this.#outstanding > 0) {
-      await new Promise<void>((resolve) => {
-        this.#closeWhenReturned = resolve
-      })
-    }
-    await this.file.close()
-  }
-
-  async #guarded(write: () => Promise<void>): Promise<void> {
-    this.#outstanding++
-    try {
-      await write()
-    } finally {
-      this.#outstanding--
-      if (this.#outstanding === 0) this.#closeWhenReturned?.()
-    }
+  async writeSeal(bytes: Buffer): Promise<void> {
+    await this.file.write(bytes, this.#position)
+    if (this.#durability === 'os' || this.#mode === 'fdatasync') await this.file.sync()
   }
 
   /** All flushes up to here are durable, in order. */
