@@ -200,11 +200,17 @@ export function checkFramePadding(header: FrameHeader, frame: Uint8Array): boole
   return isAllZero(frame, header.headerLength + header.bodyLength + header.nodeSectionLength, header.totalLength)
 }
 
-/** The LSN that the next frame has to have. `gapCount` is the number of LSNs a gap frame skips, from its body. */
+/**
+ * The LSN that the next frame has to have. `gapCount` is the number of LSNs a gap frame skips, from its body. Throws
+ * DAMAGED when that passes 2^53 - 1.
+ */
 export function nextLsnAfter(header: Pick<FrameHeader, 'kind' | 'baseLsn' | 'recordCount'>, gapCount?: number): number {
   if (header.kind !== FrameKind.gap) return header.baseLsn + header.recordCount
-  if (gapCount === undefined) throw damaged('the number of LSNs that a gap frame skips is not known')
-  return header.baseLsn + gapCount
+  if (gapCount === undefined)
+    throw new Error('invariant broken: the number of LSNs that a gap frame skips is not given')
+  const next = header.baseLsn + gapCount
+  if (!Number.isSafeInteger(next)) throw damaged(`a gap of ${gapCount} LSNs from ${header.baseLsn}`)
+  return next
 }
 
 /**

@@ -158,6 +158,7 @@ describe('the frame header', () => {
     expect([nextLsnAfter(marker), lastTickOf(marker), nextTickFloor(marker)]).toEqual([10, 49n, 50n])
     const gap = { ...tick, kind: FrameKind.gap, recordCount: 0 }
     expect(nextLsnAfter(gap, 5)).toBe(15)
-    expect(() => nextLsnAfter(gap)).toThrow(/gap/)
+    expect(() => nextLsnAfter(gap)).toThrow(/invariant/)
+    expect(() => nextLsnAfter(gap, Number.MAX_SAFE_INTEGER)).toThrow(expect.objectContaining({ code: 'DAMAGED' }))
   })
 })
