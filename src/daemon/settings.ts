@@ -276,6 +276,18 @@ export function environmentName(setting: Pick<Setting, 'name'>): string {
   return `TIDELOG_${setting.name.toUpperCase().replaceAll('-', '_')}`
 }
 
+/** What a daemon has when nothing is said. */
+export function defaultConfig(): DaemonConfig {
+  const values: Partial<Record<ConfigKey, unknown>> = {}
+  for (const { key, name, byDefault, parse } of settings) {
+    const parsed = parse(byDefault)
+    if ('reason' in parsed) throw new Error(`invariant broken: the default of ${name}: ${parsed.reason}`)
+    values[key] = parsed.value
+  }
+  // Every key of the interface stands in the table (a test compares them).
+  return values as unknown as DaemonConfig
+}
+
 /** A value as it would be written in a flag or file; for `config show`. */
 export function formatValue(setting: Setting, config: DaemonConfig): string {
   const value = config[setting.key]

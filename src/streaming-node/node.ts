@@ -4,7 +4,14 @@
  */
 import { loadChecksum } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
-import type { AppendedRange, EncodedBody, LogStoreOpener, StoreFrame, StorePosition } from '../log-store/log-store.ts'
+import type {
+  AppendedRange,
+  EncodedBody,
+  LogStoreOpener,
+  LogStoreStatus,
+  StoreFrame,
+  StorePosition,
+} from '../log-store/log-store.ts'
 import { type Logger, silentLogger } from '../observability/logger.ts'
 import type { GroupStatus, NodeService, VchannelInfo } from './node-service.ts'
 import { type AppendObserver, Pchannel } from './pchannel.ts'
@@ -152,6 +159,11 @@ export class StreamingNode implements NodeService {
 
   status(): readonly GroupStatus[] {
     return this.#pchannels.map((pchannel) => pchannel.status(this.#catalog.count(pchannel.number)))
+  }
+
+  /** State of each pchannel, by number: cheap, for those who look often. */
+  states(): readonly LogStoreStatus[] {
+    return this.#pchannels.map((pchannel) => pchannel.storeStatus())
   }
 
   async truncateBefore(vchannel: string, lsn: number): Promise<{ firstLsn: number }> {
