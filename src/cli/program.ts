@@ -2,7 +2,12 @@
 import { Command } from 'commander'
 import type { CommandContext } from './command-context.ts'
 import { addConfig } from './commands/config.ts'
+import { addConsume } from './commands/consume.ts'
+import { addProduce } from './commands/produce.ts'
 import { addServe } from './commands/serve.ts'
+import { addStatus } from './commands/status.ts'
+import { addTruncate } from './commands/truncate.ts'
+import { addVchannels } from './commands/vchannels.ts'
 import { exitCodeHelp } from './exit-codes.ts'
 import { defaultServer } from './server-address.ts'
 
@@ -31,7 +36,7 @@ export function buildProgram(context: CommandContext, version: string): Command 
       outputError: () => {},
     })
     .addHelpText('after', `\n${startHelp}\n\n${environmentHelp}\n\n${exitCodeHelp}`)
-  for (const add of [addServe, addConfig]) {
+  for (const add of [addServe, addProduce, addConsume, addVchannels, addStatus, addTruncate, addConfig]) {
     add(program, context)
   }
   return program

@@ -1,0 +1,229 @@
+/** `consume`: prints the records of vchannels, from a position on, and follows. */
+import { type Command, Option } from 'commander'
+import type { Client, ConsumedRecord, ConsumePosition } from '../../client/types.ts'
+import { nearNames } from '../../daemon/units.ts'
+import { TidelogError } from '../../errors.ts'
+import { type CommandContext, examples } from '../command-context.ts'
+import { didYouMean } from '../did-you-mean.ts'
+import { formatHelp, parseFormatTemplate } from '../format-template.ts'
+import { tickOfLast } from '../last-records.ts'
+import { encodeEnvelope } from '../record-envelope.ts'
+import { serverOption } from '../server-address.ts'
+import { withClient } from '../server-connection.ts'
+import { parseStartPosition, type StartPosition } from '../start-position.ts'
+import { parseCount } from '../usage-error.ts'
+import { requireVchannelName } from '../vchannel-argument.ts'
+
+interface ConsumeOptions {
+  server?: string
+  from: string
+  untilCaughtUp?: boolean
+  limit?: number
+  wait?: boolean
+  json?: boolean
+  format?: string
+}
+
+type Piece = string | Uint8Array
+
+/** How often `--wait` asks for a vchannel that does not exist yet: first, and at most. */
+const waitMs = { least: 50, most: 1000 }
+
+export function addConsume(program: Command, context: CommandContext): void {
+  program
+    .command('consume')
+    .description('print the records of vchannels: from the earliest on, and following')
+    .argument('<vchannel...>', 'one or more')
+    .addOption(serverOption())
+    .option('--from <POSITION>', 'earliest, latest, last:N, lsn:N, tick:T or an ISO time', 'earliest')
+    .option('--until-caught-up', 'end when everything that was durable at the start has been printed')
+    .option('--limit <N>', 'end after N records', (text) => parseCount(text, '--limit'))
+    .option('--wait', 'wait for a vchannel that does not exist yet')
+    .addOption(new Option('--json', 'one JSON object a record').conflicts('format'))
+    .option('--format <TEMPLATE>', 'percent verbs, as in kcat; nothing is added behind a record')
+    .addHelpText(
+      'after',
+      `
+Without --json and --format: the payload and a line feed, byte for byte.
+--json: {"vchannel","lsn","timeTick","type","properties","payload"}, or "payloadBase64" where it is not UTF-8.
+last:N is the last N records of each vchannel. lsn:N, tick:T and a time mean "at or after"; a time without an
+offset is local time. With --wait and --until-caught-up, a vchannel that does not exist holds nothing.
+
+${formatHelp}
+${examples(
+  'tidelog consume orders --from last:10',
+  'tidelog consume orders refunds --from 2026-01-31T12:00:00Z --until-caught-up --json | jq .payload',
+  "tidelog consume orders --format '%t %o %T %s\\n'",
+)}`,
+    )
+    .action((vchannels: string[], options: ConsumeOptions) => runConsume(vchannels, options, context))
+}
+
+async function runConsume(names: string[], options: ConsumeOptions, context: CommandContext): Promise<void> {
+  for (const name of names) requireVchannelName(name)
+  const run = new ConsumeRun([...new Set(names)], options, context)
+  if (options.limit === 0) return
+  const unwatch = context.out.watchReader()
+  try {
+    await withClient(options.server, context, (client) => run.run(client))
+  } finally {
+    unwatch()
+  }
+}
+
+class ConsumeRun {
+  readonly #names: readonly string[]
+  readonly #options: ConsumeOptions
+  readonly #context: CommandContext
+  readonly #start: StartPosition
+  readonly #print: (record: ConsumedRecord) => Piece[]
+  /** The limit is reached, or another stream failed. */
+  readonly #done = new AbortController()
+  readonly #stop: AbortSignal
+  #left: number
+
+  constructor(names: readonly string[], options: ConsumeOptions, context: CommandContext) {
+    this.#names = names
+    this.#options = options
+    this.#context = context
+    this.#start = parseStartPosition(options.from)
+    this.#print = printer(options)
+    this.#left = options.limit ?? Number.POSITIVE_INFINITY
+    this.#stop = AbortSignal.any([this.#done.signal, context.interrupt.signal, context.out.gone])
+  }
+
+  async run(client: Client): Promise<void> {
+    try {
+      const { known, unknown } = await lookUp(client, this.#names, this.#stop)
+      if (unknown.length > 0 && !this.#options.wait) throw await unknownError(client, unknown)
+      const streams = [this.#stream(client, known, await this.#position(client, known))]
+      if (unknown.length > 0 && !this.#options.untilCaughtUp) streams.push(this.#waitFor(client, unknown))
+      await Promise.all(streams.map((stream) => this.#endAllOnFailure(stream)))
+    } catch (error) {
+      // Why it was stopped is known: the limit, Ctrl-C, or nobody reads any more.
+      if (!this.#stop.aborted || this.#failure) throw this.#failure ?? error
+    }
+  }
+
+  #failure: unknown
+
+  async #endAllOnFailure(stream: Promise<void>): Promise<void> {
+    try {
+      await stream
+    } catch (error) {
+      if (!this.#stop.aborted) this.#failure = error
+      this.#done.abort()
+      throw error
+    }
+  }
+
+  async #stream(client: Client, vchannels: readonly string[], position: ReadFrom): Promise<void> {
+    if (vchannels.length === 0) return
+    const stream = client.consume(vchannels, {
+      from: position.from,
+      untilCaughtUp: this.#options.untilCaughtUp === true,
+      signal: this.#stop,
+      onGap: ({ firstLsn, count, reason }) => {
+        this.#context.notes.line(`note: LSN ${firstLsn} to ${firstLsn + count - 1} hold no records (${reason})`)
+      },
+    })
+    for await (const record of stream) {
+      const notBefore = position.notBefore?.get(record.vchannel)
+      if (notBefore !== undefined && record.timeTick < notBefore) continue
+      for (const piece of this.#print(record)) {
+        const behind = this.#context.out.write(piece)
+        if (behind !== undefined) await behind
+      }
+      if (--this.#left <= 0) {
+        this.#done.abort()
+        return
+      }
+    }
+  }
+
+  /** Where to begin; with `last:N`, the ticks from which on each vchannel counts. */
+  async #position(client: Client, vchannels: readonly string[]): Promise<ReadFrom> {
+    if (this.#start.kind === 'at') return { from: this.#start.position }
+    const notBefore = new Map<string, bigint>()
+    for (const vchannel of vchannels) {
+      const tick = await tickOfLast(client, vchannel, this.#start.count, this.#stop)
+      if (tick !== null) notBefore.set(vchannel, tick)
+    }
+    if (this.#start.count === 0) return { from: 'latest' }
+    // A vchannel without records has nothing to leave out, wherever the others begin.
+    const [least] = [...notBefore.values()].sort((a, b) => (a < b ? -1 : 1))
+    return least === undefined ? { from: 'earliest' } : { from: { timeTick: least }, notBefore }
+  }
+
+  /** Reads those that do not exist yet from their first record on: it comes after the start of the command. */
+  async #waitFor(client: Client, names: readonly string[]): Promise<void> {
+    this.#context.notes.line(`Waiting for ${names.join(', ')} ...`)
+    const streams: Promise<void>[] = []
+    let missing = names
+    let delayMs = waitMs.least
+    while (missing.length > 0) {
+      await aborted(this.#stop, delayMs)
+      delayMs = Math.min(waitMs.most, delayMs * 2)
+      const { known, unknown } = await lookUp(client, missing, this.#stop)
+      missing = unknown
+      const from = this.#start.kind === 'at' && this.#start.position !== 'latest' ? this.#start.position : 'earliest'
+      if (known.length > 0) streams.push(this.#endAllOnFailure(this.#stream(client, known, { from })))
+    }
+    await Promise.all(streams)
+  }
+}
+
+interface ReadFrom {
+  from: ConsumePosition
+  notBefore?: ReadonlyMap<string, bigint>
+}
+
+function printer(options: ConsumeOptions): (record: ConsumedRecord) => Piece[] {
+  if (options.json) return (record) => [`${encodeEnvelope(record)}\n`]
+  if (options.format !== undefined) return parseFormatTemplate(options.format)
+  return (record) => [record.payload, '\n']
+}
+
+async function lookUp(
+  client: Client,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<{ known: string[]; unknown: string[] }> {
+  const known: string[] = []
+  const unknown: string[] = []
+  for (const name of names) {
+    try {
+      await client.vchannel(name, { signal })
+      known.push(name)
+    } catch (error) {
+      if (!(error instanceof TidelogError) || (error.code as string) !== 'VCHANNEL_UNKNOWN') throw error
+      unknown.push(name)
+    }
+  }
+  return { known, unknown }
+}
+
+async function unknownError(client: Client, unknown: readonly string[]): Promise<TidelogError<'VCHANNEL_UNKNOWN'>> {
+  const known = (await client.vchannels()).map(({ name }) => name)
+  const parts = unknown.map((name) => {
+    const hint = didYouMean(nearNames(name, known))
+    return `there is no vchannel ${JSON.stringify(name)}${hint ? `; ${hint}` : ''}`
+  })
+  return new TidelogError('VCHANNEL_UNKNOWN', parts.join('\n'))
+}
+
+/** Waits; throws ABORTED when the signal comes first. */
+function aborted(signal: AbortSignal, delayMs: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const stopped = () => {
+      clearTimeout(timer)
+      reject(new TidelogError('ABORTED', 'stopped while waiting for a vchannel', { cause: signal.reason }))
+    }
+    const timer = setTimeout(() => {
+      signal.removeEventListener('abort', stopped)
+      resolve()
+    }, delayMs)
+    if (signal.aborted) stopped()
+    else signal.addEventListener('abort', stopped, { once: true })
+  })
+}
