@@ -479,6 +479,7 @@ export class LogWriter {
 
   #issue(flush: Flush, segment: BegunSegment): void {
     this.#inFlight.push(flush)
+    if (this.#inFlight.length === 2) this.#settings.pool.setBusy(this, true)
     this.#watchDeadline()
     segment.writer.write(flush.bytes, flush.position).then(
       () => {
@@ -907,6 +908,7 @@ export class LogWriter {
   #fail(error: TidelogError): void {
     if (this.#failure !== null) return
     this.#failure = error
+    this.#settings.pool.setBusy(this, false)
     this.#deadline?.cancel()
     this.#marker?.cancel()
     const inFlight = this.#inFlight
@@ -929,6 +931,7 @@ export class LogWriter {
 
   #onQuiet(): void {
     this.#announceQuiet()
+    this.#settings.pool.setBusy(this, false)
     if (this.#provenByMarker || this.#marker !== null || this.#closing !== null || this.#settings.durability === 'os')
       return
     this.#marker = this.#settings.environment.clock.after(MARKER_DELAY_MS, () => {
@@ -959,6 +962,7 @@ export class LogWriter {
       await new Promise<void>((resolve) => this.#quietWaiters.push(resolve))
     }
     this.#deadline?.cancel()
+    this.#settings.pool.setBusy(this, false)
     if (this.#failure === null) await this.#sealForGood()
     if (this.#failure === null && this.#first === null) await this.#lsnLease?.write({ lsnBound: this.#nextLsn })
     else if (this.#active !== null) this.#leaveActive(null)

@@ -25,6 +25,8 @@ export interface FrameGap {
 export interface Selection {
   /** Records before it are below the start of the read. */
   readonly firstIndex: number
+  /** Records from it on are not wanted; left out: to the end of the frame. */
+  readonly endIndex?: number
   /** Byte i is 1: records of vchannel i are wanted. Null: all are. */
   readonly vchannels: Uint8Array | null
   readonly types: ReadonlySet<number> | null
@@ -75,6 +77,8 @@ export class RecordFrame implements Iterable<LogRecord> {
   readonly #sections: (Buffer | null | undefined)[] | null
   readonly #node: NodeSection | null
   readonly #selection: Selection
+  /** Of the records that may be wanted. */
+  readonly #end: number
 
   constructor(parts: RecordFrameParts) {
     const { header } = parts
@@ -98,6 +102,7 @@ export class RecordFrame implements Iterable<LogRecord> {
     this.#sections = parts.head === null ? null : parts.sections === null ? [] : [...parts.sections]
     this.#node = parts.node
     this.#selection = parts.selection
+    this.#end = Math.min(header.recordCount, parts.selection.endIndex ?? header.recordCount)
   }
 
   /** Of the last record, or the tick itself. */
@@ -124,7 +129,7 @@ export class RecordFrame implements Iterable<LogRecord> {
 
   /** Whether the iteration gives at least one record. */
   hasWanted(): boolean {
-    return this.#nextWanted(this.#selection.firstIndex) < this.recordCount
+    return this.#nextWanted(this.#selection.firstIndex) < this.#end
   }
 
   /** The records that were asked for, without the void ones, in LSN order. */
@@ -132,7 +137,7 @@ export class RecordFrame implements Iterable<LogRecord> {
     const { head } = this
     if (head === null) return
     const offsets = head.rowOffsets()
-    for (let index = this.#nextWanted(this.#selection.firstIndex); index < this.recordCount; ) {
+    for (let index = this.#nextWanted(this.#selection.firstIndex); index < this.#end; ) {
       yield new LogRecord(this, head, index, offsets[index]!)
       index = this.#nextWanted(index + 1)
     }
@@ -140,19 +145,20 @@ export class RecordFrame implements Iterable<LogRecord> {
 
   /** Decided by the table and the node section alone. */
   #nextWanted(from: number): number {
-    const { head, recordCount } = this
-    if (head === null) return recordCount
+    const { head } = this
+    const end = this.#end
+    if (head === null) return end
     const { vchannels, types } = this.#selection
     const node = this.#node
     const voids = node?.hasVoids ? node : null
     if (vchannels === null && types === null && voids === null) return from
-    for (let index = from; index < recordCount; index++) {
+    for (let index = from; index < end; index++) {
       if (vchannels !== null && vchannels[head.vchannelIndex(index)] === 0) continue
       if (types !== null && !types.has(head.type(index))) continue
       if (voids?.isVoid(index)) continue
       return index
     }
-    return recordCount
+    return end
   }
 }
 

@@ -3,6 +3,9 @@
  * serves all logs of a data directory. Nothing is prepared before somebody asks; a writer that finds the pool empty
  * goes on without it. Nothing rests on the zeros but speed.
  *
+ * While a writer has more to write than the disk takes at once, preparing waits: zeros would take half of the disk from
+ * it, and several synced writes in a file that grows are faster than filling the file first.
+ *
  * It also holds the reserve: room for one small segment and a manifest, given up when the disk is full so that a log
  * can still be cut, truncated and closed.
  */
@@ -70,6 +73,9 @@ export class FilePool {
   #reserved: boolean
   #closed = false
   #misses = 0
+  /** Writers that keep the disk busy by themselves. */
+  readonly #busy = new Set<object>()
+  #whenCalm: (() => void) | null = null
 
   constructor(environment: Environment, directory: string, preparedBytesMax: number, reserved: boolean) {
     this.directory = directory
@@ -106,6 +112,12 @@ export class FilePool {
     this.#wanted.delete(bytes)
   }
 
+  /** A writer says whether it keeps the disk busy: then preparing waits. */
+  setBusy(writer: object, busy: boolean): void {
+    if (busy) this.#busy.add(writer)
+    else if (this.#busy.delete(writer) && this.#busy.size === 0) this.#resume()
+  }
+
   /** Gives up the reserve: true when that freed space. It comes back by itself with the next file that is prepared. */
   async releaseReserve(): Promise<boolean> {
     if (!this.#reserved) return false
@@ -127,6 +139,7 @@ export class FilePool {
 
   async close(): Promise<void> {
     this.#closed = true
+    this.#resume()
     await this.#filling
     for (const paths of this.#ready.values()) {
       for (const path of paths) await this.#environment.disk.unlink(path).catch(() => {})
@@ -173,7 +186,7 @@ export class FilePool {
     const done = `${path.slice(0, -'.filling'.length)}.prep`
     const file = await this.#environment.disk.create(path, 'none')
     try {
-      await fillWithZeros(file, bytes, () => this.#closed)
+      await fillWithZeros(file, bytes, () => this.#mayFill())
       await file.close()
       if (this.#closed) {
         await this.#environment.disk.unlink(path)
@@ -202,7 +215,7 @@ export class FilePool {
       throw error
     }
     try {
-      await fillWithZeros(file, RESERVE_BYTES, () => false)
+      await fillWithZeros(file, RESERVE_BYTES, () => true)
       this.#reserved = true
     } catch (error) {
       await this.#environment.disk.unlink(path).catch(() => {})
@@ -212,15 +225,28 @@ export class FilePool {
     }
   }
 
+  #resume(): void {
+    this.#whenCalm?.()
+    this.#whenCalm = null
+  }
+
+  /** False: the pool is closed. Else true, as soon as no writer keeps the disk busy. */
+  #mayFill(): boolean | Promise<boolean> {
+    if (this.#closed || this.#busy.size === 0) return !this.#closed
+    return new Promise<void>((resolve) => {
+      this.#whenCalm = resolve
+    }).then(() => this.#mayFill())
+  }
+
   #nonce(): string {
     return Buffer.from(this.#environment.randomBytes(8)).toString('hex')
   }
 }
 
-async function fillWithZeros(file: DiskFile, bytes: number, stop: () => boolean): Promise<void> {
+async function fillWithZeros(file: DiskFile, bytes: number, goOn: () => boolean | Promise<boolean>): Promise<void> {
   const zeros = Buffer.alloc(Math.min(bytes, FILL_WRITE_BYTES))
   let unsynced = 0
-  for (let position = 0; position < bytes && !stop(); position += zeros.length) {
+  for (let position = 0; position < bytes && (await goOn()); position += zeros.length) {
     const length = Math.min(zeros.length, bytes - position)
     await file.write(zeros.subarray(0, length), position)
     unsynced += length
