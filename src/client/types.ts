@@ -1,5 +1,6 @@
 /** The public forms of the client library. docs/PROTOCOL.md is what happens beneath it. */
 import type { TidelogError } from '../errors.ts'
+import type { ConnectionClock } from '../protocol/clock.ts'
 
 /** What is appended. */
 export interface AppendRecord {
@@ -152,6 +153,8 @@ export interface RequestOptions {
 
 export interface Client {
   readonly address: string
+  /** What the node said last: the most bytes of payload and properties of a record. */
+  readonly recordBytesMax: number
   /** Settles when the record is durable. Concurrent calls are gathered into frames. Creates the vchannel if it is new. */
   append(vchannel: string, record: AppendRecord, options?: AppendOptions): Promise<Appended>
   /** One frame: all of it or nothing. LIMIT_EXCEEDED when it does not fit one (65,536 records, 64 MiB). */
@@ -200,6 +203,8 @@ export interface ClientOptions {
   consumeBytes?: number | undefined
   /** A signal of life is asked for after so long without any; the default is 15,000. */
   pingIntervalMs?: number | undefined
+  /** Time and timers; the system's when left out. */
+  clock?: ConnectionClock | undefined
   /** Random numbers from 0 to below 1, for the jitter. */
   random?: (() => number) | undefined
   /** Called on each change: for logs and tests. */

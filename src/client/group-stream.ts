@@ -1,0 +1,275 @@
+/**
+ * The part of a consumer that reads one group: asks for frames with credit, verifies what comes, and asks again from
+ * where it was when the connection is lost, so that nothing is missing and nothing comes twice.
+ */
+import type { TidelogError } from '../errors.ts'
+import {
+  decodeCaughtUp,
+  decodeFrame,
+  encodeCredit,
+  frameMessageBytes,
+  type TickMessage,
+} from '../protocol/consume-messages.ts'
+import { ControlFields } from '../protocol/control-codec.ts'
+import { decodeConsuming, encodeConsume } from '../protocol/control-messages.ts'
+import { encodeMessage, type Message, MessageType, messageTypeName } from '../protocol/message.ts'
+import { violation } from '../protocol/violation.ts'
+import { errorFromWire } from '../protocol/wire-error.ts'
+import type { ClientConnection } from './connection.ts'
+import { ReceivedFrame } from './received-frame.ts'
+import type { Session } from './session.ts'
+import type { ConsumedGap, ConsumePosition } from './types.ts'
+
+const FRAMES_MAX = 1024
+const LSN_MAX = Number.MAX_SAFE_INTEGER
+
+export interface GroupStreamOptions {
+  group: number
+  vchannels: readonly string[]
+  from: ConsumePosition
+  types: readonly number[] | undefined
+  untilCaughtUp: boolean
+  /** Bytes of frames that are held at most, plus one frame. */
+  windowBytes: number
+  session: Session
+  onFrame(frame: ReceivedFrame): void
+  onGap(gap: ConsumedGap): void
+  /** The watermark or the end has changed. */
+  onProgress(): void
+}
+
+export class GroupStream {
+  readonly group: number
+  readonly #options: GroupStreamOptions
+  readonly #names: ReadonlySet<string>
+  readonly #types: ReadonlySet<number> | null
+  readonly #fromTick: bigint
+  #connection: ClientConnection | null = null
+  #id = 0
+  /** The next LSN that is wanted; null while only a tick or a name of a position is known. */
+  #position: number | null
+  #until: number | null = null
+  #covered = false
+  /** Frames given to `onFrame` and not consumed. */
+  #heldBytes = 0
+  #heldFrames = 0
+  /** The last of them: a watermark that comes now stands behind it. */
+  #lastHeld: ReceivedFrame | null = null
+  #owedBytes = 0
+  #owedFrames = 0
+  #watermark = 0n
+  #error: TidelogError<string> | null = null
+  #done = false
+  #stopped = false
+
+  constructor(options: GroupStreamOptions) {
+    const { from } = options
+    this.#options = options
+    this.group = options.group
+    this.#names = new Set(options.vchannels)
+    this.#types = options.types === undefined ? null : new Set(options.types)
+    this.#fromTick = typeof from === 'object' && 'timeTick' in from ? from.timeTick : 0n
+    this.#position = typeof from === 'object' && 'lsn' in from ? from.lsn : null
+  }
+
+  /** Everything that was asked for has come, and what is held is the rest of it. */
+  get done(): boolean {
+    return this.#done
+  }
+
+  get error(): TidelogError<string> | null {
+    return this.#error
+  }
+
+  /** Every record with a tick at or below it was consumed. */
+  get watermark(): bigint {
+    return this.#watermark
+  }
+
+  /** Opens it on a connection, and on the next one when that is lost; never rejects. */
+  async start(): Promise<void> {
+    while (!this.#stopped && !this.#done && this.#error === null) {
+      try {
+        const connection = await this.#options.session.connected()
+        if (this.#stopped) return
+        await this.#run(connection)
+      } catch (error) {
+        this.#end(error as TidelogError<string>)
+      }
+    }
+  }
+
+  stop(): void {
+    if (this.#stopped) return
+    this.#stopped = true
+    this.#connection?.send(encodeMessage(MessageType.consumeStop, this.#id))
+    this.#connection?.forget(this.#id)
+    this.#connection = null
+  }
+
+  onTick(tick: TickMessage): void {
+    if (this.#connection === null) return
+    if (tick.leftOut.includes(this.#id)) this.#covered = false
+    if (!this.#covered) return
+    for (const { group, timeTick } of tick.groups) if (group === this.group) this.#reach(timeTick)
+  }
+
+  /** All records of the frame have been delivered: its credit goes back. */
+  consumed(frame: ReceivedFrame): void {
+    this.#heldBytes -= frame.messageBytes
+    this.#heldFrames--
+    this.#owedBytes += frame.messageBytes
+    this.#owedFrames++
+    if (this.#lastHeld === frame) this.#lastHeld = null
+    for (const tick of [frame.lastTimeTick, frame.tickAfter]) if (tick > this.#watermark) this.#watermark = tick
+    const { windowBytes } = this.#options
+    if (this.#heldFrames > 0 && this.#owedBytes < windowBytes / 4 && this.#owedFrames < FRAMES_MAX / 4) return
+    if (this.#connection === null) return
+    this.#connection.send(encodeCredit(this.#id, { bytes: this.#owedBytes, frames: this.#owedFrames }))
+    this.#owedBytes = 0
+    this.#owedFrames = 0
+  }
+
+  /** Settles when the connection is lost or the consumer has ended; rejects with what ended it for good. */
+  #run(connection: ClientConnection): Promise<void> {
+    const { vchannels, types, untilCaughtUp, windowBytes, from } = this.#options
+    return new Promise((resolve, reject) => {
+      const id = connection.listen({
+        onMessage: (message) => {
+          // What came before a stop is not delivered.
+          if (this.#stopped) return
+          try {
+            if (this.#take(message)) {
+              connection.forget(id)
+              this.#connection = null
+              resolve()
+            }
+          } catch (error) {
+            connection.forget(id)
+            this.#connection = null
+            reject(error)
+            if (message.type !== MessageType.error && message.type !== MessageType.consumeEnd) {
+              connection.send(encodeMessage(MessageType.consumeStop, id))
+            }
+          }
+        },
+        onLost: () => {
+          this.#connection = null
+          resolve()
+        },
+      })
+      this.#id = id
+      this.#connection = connection
+      this.#covered = false
+      this.#owedBytes = 0
+      this.#owedFrames = 0
+      connection.send(
+        encodeMessage(
+          MessageType.consume,
+          id,
+          encodeConsume({
+            group: this.group,
+            vchannels: [...vchannels],
+            from: this.#position === null ? from : { lsn: this.#position },
+            types: types === undefined ? undefined : [...types],
+            until: untilCaughtUp ? (this.#until ?? 'end') : undefined,
+            bytes: Math.max(0, windowBytes - this.#heldBytes),
+            frames: Math.max(0, FRAMES_MAX - this.#heldFrames),
+          }),
+        ),
+      )
+    })
+  }
+
+  /** Returns true when nothing more comes on this connection. */
+  #take(message: Message): boolean {
+    const { meta, type } = message
+    switch (type) {
+      case MessageType.consuming: {
+        const consuming = decodeConsuming(meta)
+        if (consuming.until !== undefined) this.#until ??= consuming.until
+        // What is "latest" is told once: what comes from now on is wanted, over a lost connection too.
+        if (this.#options.from === 'latest') this.#position ??= consuming.from ?? null
+        return false
+      }
+      case MessageType.frame:
+        this.#takeFrame(message)
+        return false
+      case MessageType.caughtUp: {
+        const { lsn, timeTick } = decodeCaughtUp(meta)
+        this.#position = Math.max(this.#position ?? 0, lsn)
+        this.#covered = true
+        this.#reach(timeTick)
+        return false
+      }
+      case MessageType.consumeEnd:
+        return this.#takeEnd(meta)
+      case MessageType.error: {
+        const error = errorFromWire(ControlFields.decode('ERROR', meta))
+        // The node is going, as in CONSUME_END.
+        if (error.code === 'CLOSED') return false
+        throw error
+      }
+      default:
+        throw violation(`a consumer got ${messageTypeName(type)}`)
+    }
+  }
+
+  #takeFrame({ meta, body }: Message): void {
+    const wire = decodeFrame(meta, body.length)
+    const after = wire.baseLsn + (wire.gap === null ? wire.recordCount : wire.gap.count)
+    const messageBytes = frameMessageBytes(wire.sections.length, body.length)
+    const filter = {
+      names: this.#names,
+      types: this.#types,
+      fromLsn: this.#position ?? 0,
+      fromTick: this.#fromTick,
+      untilLsn: this.#until ?? LSN_MAX,
+    }
+    // A gap is told at once and takes no room here; what was delivered before a lost connection comes from nowhere.
+    if (wire.gap !== null || after <= filter.fromLsn) {
+      if (wire.gap !== null && after > filter.fromLsn) {
+        const { count, reason } = wire.gap
+        this.#options.onGap({ group: this.group, firstLsn: wire.baseLsn, count, reason })
+      }
+      this.#connection?.send(encodeCredit(this.#id, { bytes: messageBytes, frames: 1 }))
+    } else {
+      const frame = ReceivedFrame.open(this.group, wire, body, messageBytes, filter)
+      this.#heldBytes += messageBytes
+      this.#heldFrames++
+      this.#lastHeld = frame
+      this.#options.onFrame(frame)
+    }
+    this.#position = Math.max(this.#position ?? 0, after)
+  }
+
+  #takeEnd(meta: Buffer): boolean {
+    const fields = ControlFields.decode('CONSUME_END', meta)
+    const code = fields.string('code', 64)
+    if (code === 'OK') {
+      this.#done = true
+      this.#options.onProgress()
+      return true
+    }
+    // The node is going: what follows is asked for on the next connection, once this one is lost.
+    if (code === 'CLOSED' || code === 'DRAINING') return false
+    throw errorFromWire(fields)
+  }
+
+  #reach(timeTick: bigint): void {
+    if (this.#lastHeld !== null) {
+      if (timeTick > this.#lastHeld.tickAfter) this.#lastHeld.tickAfter = timeTick
+      return
+    }
+    if (timeTick <= this.#watermark) return
+    this.#watermark = timeTick
+    this.#options.onProgress()
+  }
+
+  #end(error: TidelogError<string>): void {
+    if (this.#stopped) return
+    if (error.code === 'CLOSED' && this.#options.session.closed !== null) this.#done = true
+    else this.#error = error
+    this.#options.onProgress()
+  }
+}

@@ -1,0 +1,150 @@
+/** A node for tests: the real server side of the protocol on a real socket, over the log store in memory. */
+
+import type { AddressInfo } from 'node:net'
+import { createServer, type Server, type Socket } from 'node:net'
+import { TidelogError } from '../../src/errors.ts'
+import type { AppendedRange, EncodedBody, LogStore, StoreFrame } from '../../src/log-store/log-store.ts'
+import { MemoryLogs, type MemoryLogsOptions } from '../../src/log-store/memory.ts'
+import type { ConnectionOptions } from '../../src/streaming-node/connection/options.ts'
+import { type Connection, serveConnection } from '../../src/streaming-node/connection/serve-connection.ts'
+import type { GroupStatus, NodeService, VchannelInfo } from '../../src/streaming-node/node-service.ts'
+
+export class MemoryNode implements NodeService {
+  accepting = true
+  timeTickIntervalMs = 5
+  readonly logs: LogStore[]
+  /** Called before each append: a test refuses or delays with it. */
+  beforeAppend: ((group: number, body: EncodedBody, barrierTick: bigint) => Promise<void> | void) | null = null
+  readonly #known = new Map<string, VchannelInfo>()
+
+  constructor(logs: LogStore[]) {
+    this.logs = logs
+  }
+
+  static async open(groups = 2, options: MemoryLogsOptions = {}): Promise<MemoryNode> {
+    const opener = new MemoryLogs(options).opener()
+    const logs: LogStore[] = []
+    for (let group = 0; group < groups; group++) logs.push(await opener.open(`p${group}`, 1))
+    return new MemoryNode(logs)
+  }
+
+  async resolve(vchannel: string, create: boolean): Promise<VchannelInfo> {
+    let info = this.#known.get(vchannel)
+    if (info === undefined) {
+      if (!create) throw new TidelogError<string>('VCHANNEL_UNKNOWN', `there is no vchannel ${vchannel}`)
+      info = { name: vchannel, group: this.#known.size % this.logs.length, createdMs: 1 }
+      this.#known.set(vchannel, info)
+    }
+    return info
+  }
+
+  vchannels(): readonly VchannelInfo[] {
+    return [...this.#known.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  async append(
+    group: number,
+    body: EncodedBody,
+    options: { barrierTick?: bigint; signal?: AbortSignal },
+  ): Promise<AppendedRange> {
+    for (const name of body.head.vchannels) {
+      if (this.#known.get(name)?.group !== group) {
+        throw new TidelogError<string>('INVALID_BODY', `vchannel ${name} is not of group ${group}`, {
+          outcome: 'not-written',
+        })
+      }
+    }
+    const wait = this.beforeAppend?.(group, body, options.barrierTick ?? 0n)
+    if (wait !== undefined) await wait
+    return await this.logs[group]!.append(body, options)
+  }
+
+  read(group: number, options: Parameters<NodeService['read']>[1]): AsyncIterable<StoreFrame> {
+    return this.logs[group]!.read(options)
+  }
+
+  nextLsn(group: number): number {
+    return this.logs[group]!.nextLsn
+  }
+
+  firstLsn(group: number): number {
+    return this.logs[group]!.firstLsn
+  }
+
+  changed(group: number): Promise<void> {
+    return this.logs[group]!.changed()
+  }
+
+  watermark(group: number): bigint {
+    return this.logs[group]!.watermark()
+  }
+
+  status(): readonly GroupStatus[] {
+    return this.logs.map((log, group) => ({
+      ...log.status(),
+      group,
+      name: `p${group}`,
+      ownerTerm: log.ownerTerm,
+      firstLsn: log.firstLsn,
+      nextLsn: log.nextLsn,
+      watermark: log.watermark(),
+      vchannels: [...this.#known.values()].filter((info) => info.group === group).length,
+    }))
+  }
+
+  async truncateBefore(vchannel: string, lsn: number): Promise<{ firstLsn: number }> {
+    const { group } = await this.resolve(vchannel, false)
+    await this.logs[group]!.truncateBefore(lsn)
+    return { firstLsn: this.firstLsn(group) }
+  }
+}
+
+export interface Served {
+  node: MemoryNode
+  port: number
+  address: string
+  /** Connections that are open. */
+  connections: Set<Connection>
+  sockets: Set<Socket>
+  close(): Promise<void>
+}
+
+export async function serve(node: MemoryNode, options: Partial<ConnectionOptions> = {}, port = 0): Promise<Served> {
+  const connections = new Set<Connection>()
+  const sockets = new Set<Socket>()
+  const server: Server = createServer((socket) => {
+    const connection = serveConnection(socket, node, options)
+    connections.add(connection)
+    sockets.add(socket)
+    void connection.closed.then(() => {
+      connections.delete(connection)
+      sockets.delete(socket)
+    })
+  })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, '127.0.0.1', resolve)
+  })
+  const bound = (server.address() as AddressInfo).port
+  return {
+    node,
+    port: bound,
+    address: `tcp://127.0.0.1:${bound}`,
+    connections,
+    sockets,
+    close: async () => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      for (const connection of connections) connection.destroy()
+      await closed
+    },
+  }
+}
+
+/** Settles when `test` is true; asks again at each turn of the event loop. */
+export async function until(test: () => boolean, timeoutMs = 10_000): Promise<void> {
+  const late = Date.now() + timeoutMs
+  while (!test()) {
+    if (Date.now() > late) throw new Error('what was waited for did not come')
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
