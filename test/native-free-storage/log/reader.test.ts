@@ -1,5 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import type { Disk } from '../../../native-free-storage/disk/disk.ts'
+import { nodeEnvironment } from '../../../native-free-storage/disk/node-environment.ts'
 import { TidelogError } from '../../../native-free-storage/errors.ts'
 import { logFilesOf } from '../../../native-free-storage/log/log-files.ts'
 import type { ReadOptions } from '../../../native-free-storage/log/read-options.ts'
@@ -308,6 +310,32 @@ describe('a reader of files', () => {
     expect(frames[0]!.body).toBeNull()
     expect(frames[0]!.section(7)).not.toBeNull()
     expect(frames[0]!.section(8)).toBeNull()
+  })
+
+  it('reads one vchannel of a thousand for little more than its own bytes', async () => {
+    const node = nodeEnvironment()
+    let bytesRead = 0
+    const open: Disk['open'] = async (...args) => {
+      const file = await node.disk.open(...args)
+      const read = file.read.bind(file)
+      file.read = async (...rest) => {
+        const got = await read(...rest)
+        bytesRead += got
+        return got
+      }
+      return file
+    }
+    const log = await testLog({ environment: { ...node, disk: { ...node.disk, open } } })
+    for (let i = 0; i < 3000; i++) {
+      log.append(Array.from({ length: 10 }, () => ({ vchannel: `v${i % 1000}`, payload: payloadOf(1000, i) })))
+    }
+    await log.roll()
+    log.append([{ vchannel: 'v5' }])
+    const wanted = log.records.filter((record) => record.vchannel === 'v500')
+    bytesRead = 0
+    expect(recordsOf(await readAll(log, { vchannels: ['v500'] }))).toEqual(written(wanted))
+    // Three frames of 10 KiB; two headers of segments and a few blocks of the index come on top.
+    expect(bytesRead).toBeLessThan(3 * 10_752 * 2 + 12 * 4096)
   })
 
   it('gives all frames with any filter as a look at every frame does', async () => {

@@ -15,7 +15,7 @@ import type { TidelogError } from '../../../native-free-storage/errors.ts'
 import { planBody, type RecordInput } from '../../../native-free-storage/format/body-plan.ts'
 import { writeBody } from '../../../native-free-storage/format/body-writer.ts'
 import { hash64, loadChecksum } from '../../../native-free-storage/format/checksum.ts'
-import { segmentFileName } from '../../../native-free-storage/format/file-names.ts'
+import { manifestFileName, segmentFileName } from '../../../native-free-storage/format/file-names.ts'
 import {
   decodeFrameHeader,
   encodeFrameHeader,
@@ -23,6 +23,11 @@ import {
   FrameKind,
 } from '../../../native-free-storage/format/frame-header.ts'
 import { encodeGap, type GapReason } from '../../../native-free-storage/format/gap.ts'
+import {
+  encodeManifest,
+  type ManifestContent,
+  type ManifestTail,
+} from '../../../native-free-storage/format/manifest.ts'
 import { encodeNodeSection, type NodeSectionInput } from '../../../native-free-storage/format/node-section.ts'
 import { encodeSeal } from '../../../native-free-storage/format/seal.ts'
 import {
@@ -210,6 +215,39 @@ export class TestLog implements LogView {
     for (let i = 0; i < length; i++) bytes[i] = change(bytes[i]!)
     fs.writeSync(fd, bytes, 0, length, position)
     fs.closeSync(fd)
+  }
+
+  /** Publishes a manifest; by default the tail is known to its end. */
+  publish(change: Partial<ManifestContent> = {}, tail: Partial<ManifestTail> = {}): ManifestContent {
+    const first = this.segments[0]
+    const active = this.segments.length === 0 ? null : this.#active()
+    const content: ManifestContent = {
+      generation: 1,
+      logId: this.logId,
+      ownerTerm: 3,
+      incarnation: 7,
+      durability: 'disk',
+      firstLsn: this.firstLsn,
+      firstSegment: first === undefined ? null : { id: first.id, baseLsn: first.baseLsn },
+      tail:
+        active === null
+          ? null
+          : {
+              id: active.entry.id,
+              baseLsn: active.entry.baseLsn,
+              syncedPosition: active.position,
+              chain: active.chain,
+              closed: false,
+              ...tail,
+            },
+      nextLsn: this.nextLsn,
+      lastTimeTick: active?.lastTick ?? 0n,
+      bootId: new Uint8Array(16),
+      retired: [],
+      ...change,
+    }
+    fs.writeFileSync(join(this.directory, manifestFileName(content.generation)), encodeManifest(content))
+    return content
   }
 
   closeFile(): void {
