@@ -315,8 +315,9 @@ describe('a reader of files', () => {
   it('reads one vchannel of a thousand for little more than its own bytes', async () => {
     const node = nodeEnvironment()
     let bytesRead = 0
-    const open: Disk['open'] = async (...args) => {
-      const file = await node.disk.open(...args)
+    const open = node.disk.open.bind(node.disk)
+    const counting: Disk['open'] = async (...args) => {
+      const file = await open(...args)
       const read = file.read.bind(file)
       file.read = async (...rest) => {
         const got = await read(...rest)
@@ -325,7 +326,8 @@ describe('a reader of files', () => {
       }
       return file
     }
-    const log = await testLog({ environment: { ...node, disk: { ...node.disk, open } } })
+    node.disk.open = counting
+    const log = await testLog({ environment: node })
     for (let i = 0; i < 3000; i++) {
       log.append(Array.from({ length: 10 }, () => ({ vchannel: `v${i % 1000}`, payload: payloadOf(1000, i) })))
     }
