@@ -1,6 +1,6 @@
 /**
- * What `verify` may find: a closed list of codes, each with its severity. docs/OPERATIONS.md lists them; a test keeps
- * the two in step once it is there.
+ * What `verify` may find: a closed list of codes, each with its severity. docs/VERIFY.md lists them; a test keeps
+ * the two in step.
  *
  * - `info`: what a crash leaves behind, or files that are not part of the log. Nothing to do. Exit code 0.
  * - `damaged`: nothing that was acknowledged is gone or changed. Exit code 8.

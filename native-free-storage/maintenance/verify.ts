@@ -7,10 +7,10 @@ import { isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
 import { hash64 } from '../format/checksum.ts'
 import { FormatError } from '../format/format-error.ts'
-import { decodeFrameHeader, FrameKind, lastTickOf } from '../format/frame-header.ts'
+import { decodeFrameHeader, FRAME_HEADER_BYTES, FrameKind, lastTickOf } from '../format/frame-header.ts'
 import { isAllZero } from '../format/integers.ts'
 import { decodeLeaseSlot, LEASE_BYTES, LEASE_SLOT_BYTES } from '../format/lease.ts'
-import { decodeSeal, type Seal } from '../format/seal.ts'
+import { decodeSeal, SEAL_BODY_BYTES, type Seal } from '../format/seal.ts'
 import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
 import { classifyTail } from '../recovery/classify.ts'
 import { scanTail, type TailPoint, type TailScan } from '../recovery/tail-scan.ts'
@@ -325,7 +325,7 @@ class Verifier {
     const seal = await readSeal(opened, end)
     if (seal === null) {
       if (isAllZero(bytes, 0, bytes.length)) return false
-      const wasSeal = size === end + alignment
+      const wasSeal = looksLikeSeal(bytes, end)
       const place = { file, position: end }
       if (wasSeal) this.#add('SEAL_DAMAGED', `the seal of ${file} at position ${end} is damaged`, place)
       else this.#add('BYTES_BEYOND_CUT', `${file} was cut at position ${end}; what stands behind is never read`, place)
@@ -478,6 +478,21 @@ class Walked implements SegmentResult {
   boundaries(point: TailPoint): boolean {
     return this.#chains.get(point.position) === point.chain
   }
+}
+
+/** Whether these bytes are those of a seal at `position` of which some have changed: most of its marks are there. */
+function looksLikeSeal(bytes: Buffer, position: number): boolean {
+  if (bytes.length < 512) return false
+  const marks = [
+    bytes.toString('latin1', 8, 12) === 'TFRM',
+    bytes[14] === FrameKind.seal,
+    bytes.readUInt32LE(16) === bytes.length,
+    bytes.readUInt32LE(20) === SEAL_BODY_BYTES,
+    bytes.readBigUInt64LE(56) === BigInt(position),
+    bytes.readBigUInt64LE(FRAME_HEADER_BYTES) === BigInt(position),
+  ]
+  // Every other frame has the magic and its position, and may have this length.
+  return marks.filter((isThere) => isThere).length >= 4 && (marks[1]! || marks[3]!)
 }
 
 async function readSeal(opened: OpenSegment, position: number): Promise<Seal | null> {

@@ -104,6 +104,21 @@ describe('verify', () => {
     expect((await verified(log)).codes).toContain('MANIFEST_MISSING')
   })
 
+  it('does not take what was left behind a cut for a damaged seal', async () => {
+    const log = await testLog()
+    log.append([{ vchannel: 'a' }])
+    await log.roll({ seal: false, index: false })
+    log.append([{ vchannel: 'a' }])
+    log.publish()
+    const [first, second] = log.segments
+    // The frame that a recovery copied into the new segment is still there, whole or torn.
+    const frame = fs.readFileSync(join(log.directory, second!.name)).subarray(4096, 4096 + 512)
+    fs.appendFileSync(join(log.directory, first!.name), frame)
+    expect((await verified(log)).codes).toEqual(['BYTES_BEYOND_CUT'])
+    fs.appendFileSync(join(log.directory, first!.name), frame.subarray(0, 100))
+    expect((await verified(log)).codes).toEqual(['BYTES_BEYOND_CUT'])
+  })
+
   it('takes files that do not belong and bytes behind an end for what they are', async () => {
     const log = await someLog()
     log.publish()
