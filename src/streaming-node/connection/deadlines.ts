@@ -34,6 +34,8 @@ export class Deadlines {
 
   greeted(): void {
     this.#greeted = true
+    this.#lastMs = this.#options.clock.monotonicMs()
+    this.#arm()
   }
 
   /** Bytes came; `messages`: how many messages they completed. */

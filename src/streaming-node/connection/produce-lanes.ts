@@ -32,11 +32,15 @@ interface Slot {
   body: Buffer
   /** Null: it could not be opened. */
   head: BodyHead | null
+  /** Why it is not given to the log: told in its turn. */
+  refusal: TidelogError<string> | null
   result: AppendedRange | TidelogError<string> | null
 }
 
 interface Lane {
+  /** Of the newest frame that came, and of the newest one that had its turn. */
   generation: number
+  turn: number
   /** Vchannels on which a frame has failed in or since this generation. */
   failed: Set<string>
   /** In the order in which they came; the first one is the oldest without an answer. */
@@ -77,12 +81,8 @@ export class ProduceLanes {
   receive(requestId: number, produce: Produce, body: Buffer): void {
     const lane = this.#lane(produce)
     if (produce.generation < lane.generation) throw violation('the generation of a producer went back')
-    if (produce.generation > lane.generation) {
-      lane.generation = produce.generation
-      lane.failed.clear()
-      lane.abort = new AbortController()
-    }
-    const slot: Slot = { requestId, produce, body, head: null, result: null }
+    lane.generation = produce.generation
+    const slot: Slot = { requestId, produce, body, head: null, refusal: null, result: null }
     this.#pending++
     this.#pendingBytes += body.length
     lane.slots.push(slot)
@@ -90,10 +90,8 @@ export class ProduceLanes {
       slot.head = openReceivedBody(body, produce)
       checkReceivedBody(slot.head, body, this.#options.recordBytesMax)
     } catch (error) {
-      this.#fail(lane, slot, error)
-      this.#settle(lane)
+      slot.refusal = error as TidelogError<string>
       if (error instanceof BodyRefused && error.broken) this.#options.onBroken(error)
-      return
     }
     if (!lane.scheduled) this.#dispatch(lane)
   }
@@ -105,6 +103,7 @@ export class ProduceLanes {
       if (this.#lanes.size >= PRODUCERS_MAX) throw violation(`more than ${PRODUCERS_MAX} producers on a connection`)
       lane = {
         generation: produce.generation,
+        turn: produce.generation,
         failed: new Set(),
         slots: [],
         next: 0,
@@ -126,7 +125,12 @@ export class ProduceLanes {
       const waits = lane.next > 0 && oldest.result === null
       if (waits && (oldest.produce.barrierTick > 0n || slot.produce.barrierTick > 0n)) return
       lane.next++
-      if (slot.result === null && this.#mayGo(lane, slot)) {
+      if (slot.produce.generation > lane.turn) {
+        lane.turn = slot.produce.generation
+        lane.failed.clear()
+        lane.abort = new AbortController()
+      }
+      if (this.#mayGo(lane, slot)) {
         this.#append(lane, slot)
         lane.scheduled = true
         // Behind every microtask that a refusal may take.
@@ -139,8 +143,9 @@ export class ProduceLanes {
 
   #mayGo(lane: Lane, slot: Slot): boolean {
     const { service } = this.#options
-    const before = lane.failed.size > 0 ? slot.head!.vchannels.find((name) => lane.failed.has(name)) : undefined
-    if (before !== undefined) {
+    if (slot.refusal !== null) {
+      this.#fail(lane, slot, slot.refusal)
+    } else if (lane.failed.size > 0 && slot.head!.vchannels.some((name) => lane.failed.has(name))) {
       this.#fail(lane, slot, failedBefore())
     } else if (!service.accepting) {
       const message = 'the node is going down and takes no new records; another one, or the next start, will'
