@@ -48,6 +48,8 @@ export class GroupStream {
   #id = 0
   /** The next LSN that is wanted; null while only a tick or a name of a position is known. */
   #position: number | null
+  /** What the node had as its first record: a frame may hold older ones, which were truncated away. */
+  #firstLsn = 0
   #until: number | null = null
   #covered = false
   /** Frames given to `onFrame` and not consumed. */
@@ -187,6 +189,7 @@ export class GroupStream {
     switch (type) {
       case MessageType.consuming: {
         const consuming = decodeConsuming(meta)
+        this.#firstLsn = Math.max(this.#firstLsn, consuming.firstLsn)
         if (consuming.until !== undefined) this.#until ??= consuming.until
         // What is "latest" is told once: what comes from now on is wanted, over a lost connection too.
         if (this.#options.from === 'latest') this.#position ??= consuming.from ?? null
@@ -222,7 +225,7 @@ export class GroupStream {
     const filter = {
       names: this.#names,
       types: this.#types,
-      fromLsn: this.#position ?? 0,
+      fromLsn: Math.max(this.#position ?? 0, this.#firstLsn),
       fromTick: this.#fromTick,
       untilLsn: this.#until ?? LSN_MAX,
     }
