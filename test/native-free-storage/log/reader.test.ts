@@ -373,6 +373,47 @@ describe('a reader of files', () => {
   })
 })
 
+describe('readers that follow', () => {
+  it('give every record once and in order, however far they fall behind', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 0, max: 200_000 }),
+        fc.array(fc.record({ bytes: fc.nat(40_000), roll: fc.nat(12), wait: fc.nat(3) }), {
+          minLength: 1,
+          maxLength: 80,
+        }),
+        fc.array(fc.record({ pause: fc.nat(4), names: fc.nat(3) }), { minLength: 1, maxLength: 4 }),
+        async (cacheBytes, writes, readers) => {
+          const log = await testLog({ cacheBytes })
+          const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+          const reading = readers.map(async ({ pause, names }) => {
+            const vchannels = names === 0 ? undefined : [`v${names - 1}`]
+            const seen: number[] = []
+            for await (const frame of readLog(log, { follow: true, vchannels })) {
+              seen.push(...lsnsOf([frame]))
+              for (let i = 0; i < pause; i++) await turn()
+            }
+            return { vchannels, seen }
+          })
+          for (const [i, { bytes, roll, wait }] of writes.entries()) {
+            if (roll === 0) await log.roll({ index: i % 2 === 0 })
+            log.append([{ vchannel: `v${i % 3}`, payload: payloadOf(bytes, i) }, { vchannel: 'other' }])
+            for (let n = 0; n < wait; n++) await turn()
+          }
+          log.end(new TidelogError('CLOSED', 'closed'))
+          for (const { vchannels, seen } of await Promise.all(reading)) {
+            const wanted = log.records.filter(({ vchannel }) => vchannels?.includes(vchannel) ?? true)
+            expect(seen).toEqual(wanted.map(({ lsn }) => lsn))
+          }
+          expect(logFilesOf(log).segments.openHandles).toBe(0)
+          log.closeFile()
+        },
+      ),
+      { numRuns: budget({ small: 30, ci: 300 }) },
+    )
+  })
+})
+
 describe('damage', () => {
   const damageAt: [string, (log: TestLog) => { name: string; position: number }][] = [
     ['a frame header', (log) => ({ name: log.segments[1]!.name, position: 4096 + 20 })],
