@@ -4,6 +4,7 @@
  */
 import type { Clock, Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
+import { loadChecksum } from '../format/checksum.ts'
 import { LeaseFile, readLease } from './lease-file.ts'
 
 /** Bits of the logical counter below the milliseconds. */
@@ -53,6 +54,7 @@ export async function openTickOracle(
   directory: string,
   options: TickOracleOptions = {},
 ): Promise<TickOracle> {
+  await loadChecksum()
   const found = await readLease(environment, directory)
   const bounds = { tickBound: found?.tickBound ?? 0n, lsnBound: found?.lsnBound ?? 0 }
   const lease = new LeaseFile(environment, directory, bounds, options.stillOwner ?? (() => true))
