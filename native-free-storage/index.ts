@@ -31,3 +31,16 @@ export type { ReadFrom, ReadOptions } from './log/read-options.ts'
 export type { FrameGap, LogRecord, RecordFrame } from './log/record-frame.ts'
 export { openTickOracle, type TickOracle, tickOf, tickToMs } from './log/tick-oracle.ts'
 export { type FilePool, openFilePool } from './segment/file-pool.ts'
+export { describe, type LogDescription, type SegmentDescription } from './maintenance/describe.ts'
+export { type DumpedFrame, type DumpFilter, dump } from './maintenance/dump.ts'
+export {
+  type Acknowledged,
+  exitCodeOf,
+  type Finding,
+  type FindingCode,
+  findingCodes,
+  type LogVerification,
+  type Severity,
+  type Verification,
+} from './maintenance/findings.ts'
+export { findLogs, verify, verifyLog } from './maintenance/verify.ts'
