@@ -1,4 +1,4 @@
-/** `tidelog`: the client library. The engine is `tidelog/storage`. */
+/** `tidelog`: the client library and the daemon. The engine is `tidelog/storage`. */
 export { connect, DEFAULT_ADDRESS } from './client/connect.ts'
 export type {
   Appended,
@@ -21,4 +21,22 @@ export type {
   RequestOptions,
   Ticket,
 } from './client/types.ts'
+export {
+  type Daemon,
+  type DaemonAddresses,
+  type DaemonOptions,
+  type StopResult,
+  startDaemon,
+} from './daemon/daemon.ts'
+export type { DaemonConfig } from './daemon/settings.ts'
+export type { HostPort } from './daemon/units.ts'
 export { type ErrorCode, type ServiceErrorCode, serviceErrorCodes, TidelogError } from './errors.ts'
+export {
+  createLogger,
+  type LogFields,
+  type LogFormat,
+  type Logger,
+  type LoggerOptions,
+  type LogLevel,
+} from './observability/logger.ts'
+export type { GroupStatus } from './streaming-node/node-service.ts'
