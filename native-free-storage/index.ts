@@ -1,4 +1,6 @@
 /** The border of the engine: `tidelog/storage`. Everything in `src/` reaches the engine through this file. */
+
+export { CacheBudget } from './cache/frame-cache.ts'
 export { type Disk, DiskError, type DiskFile, isDiskError } from './disk/disk.ts'
 export { checkDirectoryFit } from './disk/file-system-names.ts'
 export { acquireLock, type Lock } from './disk/lock-file.ts'
@@ -17,11 +19,9 @@ export { type BodyLimits, type BodyPlan, bodyLimits, planBody, type RecordInput 
 export { writeBody } from './format/body-writer.ts'
 export { hash64, loadChecksum } from './format/checksum.ts'
 export { FormatError } from './format/format-error.ts'
-export { decodeNodeSection, type NodeSection } from './format/node-section.ts'
+export { decodeNodeSection, encodeNodeSection, type NodeSection, type Stamp } from './format/node-section.ts'
 export { decodeProperties } from './format/properties.ts'
 export { vchannelNameFault } from './format/vchannel-names.ts'
-export { encodeNodeSection, type Stamp } from './format/node-section.ts'
-export { CacheBudget } from './cache/frame-cache.ts'
 export type { AppendBodyOptions, Log, LogStatistics, LogStatus } from './log/log.ts'
 export type { LogDurability, LogOptions, RetentionLimits } from './log/log-options.ts'
 export type { AppendOptions } from './log/log-writer.ts'
@@ -30,7 +30,6 @@ export type { AppendResult, ReceivedBody } from './log/pending-frame.ts'
 export type { ReadFrom, ReadOptions } from './log/read-options.ts'
 export type { FrameGap, LogRecord, RecordFrame } from './log/record-frame.ts'
 export { openTickOracle, type TickOracle, tickOf, tickToMs } from './log/tick-oracle.ts'
-export { type FilePool, openFilePool } from './segment/file-pool.ts'
 export { describe, type LogDescription, type SegmentDescription } from './maintenance/describe.ts'
 export { type DumpedFrame, type DumpFilter, dump } from './maintenance/dump.ts'
 export {
@@ -44,3 +43,4 @@ export {
   type Verification,
 } from './maintenance/findings.ts'
 export { findLogs, verify, verifyLog } from './maintenance/verify.ts'
+export { type FilePool, openFilePool } from './segment/file-pool.ts'
