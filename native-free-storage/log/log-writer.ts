@@ -1027,7 +1027,8 @@ export class LogWriter {
               closed: false,
             },
             nextLsn: this.#settings.durability === 'disk' ? nextLsn : entry.baseLsn,
-            lastTimeTick,
+            // All four are of the same place: the recovery takes a frame with a lower tick for none of the file's.
+            lastTimeTick: this.#settings.durability === 'disk' ? lastTimeTick : lastTickBefore(active.writer.header),
           }
         })
         .catch((error) => {
@@ -1102,6 +1103,11 @@ export class LogWriter {
   #nowMs(): number {
     return this.#settings.environment.clock.monotonicMs()
   }
+}
+
+/** The last tick given before the segment. */
+function lastTickBefore({ baseTimeTick }: SegmentHeader): bigint {
+  return baseTimeTick === 0n ? 0n : baseTimeTick - 1n
 }
 
 function nameOf(predecessor: Predecessor): SegmentHeader['previous'] {

@@ -1,0 +1,258 @@
+/**
+ * Runs a workload, loses power before each of its disk operations, and looks at what is found afterwards. One run gives
+ * many crash states: the disk goes on while each state is set aside, and the states are examined between the runs.
+ */
+import { hash64, loadChecksum } from '../../native-free-storage/index.ts'
+import { type Chooser, eachChoice, keepAll, loseAll, seededChoices } from './choices.ts'
+import { demand, type Ledger } from './log-ledger.ts'
+import { logDirectory, Session, type Way, type Workload } from './log-workloads.ts'
+import { Random } from './random.ts'
+import { type RebootOptions, SimDisk, type SimDiskOptions } from './sim-disk.ts'
+
+export interface CrashSpace {
+  workload: Workload
+  way: Way
+  names: 'strict' | 'ext4'
+  seed: number | string
+  /** Replaces the session's own view of the disk: an engine that is broken on purpose. */
+  wrap?: Session['wrap']
+}
+
+export interface CrashState {
+  step: number
+  choice: string
+  disk: SimDisk
+  ledger: Ledger
+}
+
+/** States of one run that are kept in memory at a time. */
+const heldStatesMax = 200
+/** Below so many combinations of what is pending all are tried. */
+const exhaustiveMax = 12
+
+export interface CrashCounts {
+  states: number
+  /** Crash points of which every combination of lost and kept was tried. */
+  exhausted: number
+  points: number
+  recoveryCrashes: number
+}
+
+/** Each failure says what to type to see it again. */
+export class CrashFailure extends Error {
+  readonly trace: readonly string[]
+
+  constructor(space: CrashSpace, step: number, choice: string, cause: unknown, trace: readonly string[]) {
+    const { workload, way, names, seed } = space
+    const where = `${workload.name}, ${way.mode} depth ${way.depth}, ${way.durability}, ${names} names, seed ${seed}`
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    super(`${where}: power lost before step ${step}, pending "${choice}": ${reason}`, { cause })
+    this.name = 'CrashFailure'
+    this.trace = trace
+  }
+}
+
+export function newDisk(space: Pick<CrashSpace, 'names' | 'seed'>, options: SimDiskOptions = {}): SimDisk {
+  const disk = new SimDisk({ names: space.names, seed: space.seed, ...options })
+  disk.prepareDirectory('/data')
+  return disk
+}
+
+/** How many steps the workload takes when nothing happens to it. */
+export async function countSteps(space: CrashSpace): Promise<number> {
+  const disk = newDisk(space)
+  const session = sessionOn(space, disk)
+  await space.workload.run(session)
+  await session.sleep(1_000)
+  const { steps } = disk
+  await session.ledger.check(await session.open())
+  await session.log.close()
+  disk.clock.stop()
+  return steps
+}
+
+function sessionOn(space: CrashSpace, disk: SimDisk, ledger?: Ledger): Session {
+  const session = new Session(disk, space.way, space.seed, ledger)
+  if (space.wrap !== undefined) session.wrap = space.wrap
+  return session
+}
+
+/** Crash states of the space, `wanted` of them or as many as there are distinct ones. */
+export async function crashEverywhere(space: CrashSpace, wanted: number): Promise<CrashCounts> {
+  await loadChecksum()
+  const steps = await countSteps(space)
+  const counts: CrashCounts = { states: 0, exhausted: 0, points: 0, recoveryCrashes: 0 }
+  const seen = new Set<string>()
+  const random = new Random(`${space.seed}/${space.workload.name}`)
+  // With fewer states than steps a part of the steps is taken, spread over the run.
+  const perStep = Math.max(1, Math.round(wanted / steps))
+  const chosen = new Set<number>()
+  if (wanted >= steps) for (let step = 0; step < steps; step++) chosen.add(step)
+  else {
+    const width = steps / wanted
+    for (let i = 0; i < wanted; i++) chosen.add(Math.min(steps - 1, Math.floor((i + random.fraction()) * width)))
+  }
+  let from = 0
+  while (from < steps) {
+    const { states, next } = await collect(space, { from, steps, perStep, chosen, seen, counts })
+    for (const state of states) {
+      const crashRecovery = random.chance(0.3)
+      await examine(space, state, crashRecovery ? random.between(1, 90) : 0)
+      counts.states++
+      if (crashRecovery) counts.recoveryCrashes++
+    }
+    from = next
+  }
+  return counts
+}
+
+interface Collection {
+  from: number
+  steps: number
+  perStep: number
+  chosen: ReadonlySet<number>
+  seen: Set<string>
+  counts: CrashCounts
+}
+
+/** Runs the workload and sets states aside from step `from` on, until enough are held. */
+async function collect(space: CrashSpace, plan: Collection): Promise<{ states: CrashState[]; next: number }> {
+  const { perStep, chosen, seen, counts } = plan
+  const disk = newDisk(space)
+  const session = sessionOn(space, disk)
+  const states: CrashState[] = []
+  let next = plan.steps
+  const take = (step: number, choice: string, chooser: Chooser, options: RebootOptions): void => {
+    const found = disk.reboot(chooser, options)
+    const print = fingerprint(found, session.ledger)
+    if (seen.has(print)) return
+    seen.add(print)
+    states.push({ step, choice, disk: found, ledger: session.ledger.copy() })
+  }
+  disk.onStep = (step) => {
+    if (step < plan.from || !chosen.has(step)) return
+    if (states.length >= heldStatesMax) {
+      next = step
+      disk.onStep = undefined
+      disk.powerLoss()
+      return
+    }
+    counts.points++
+    const { names, writes } = disk.pending()
+    if (perStep > 1 && 2 ** (names + writes) <= Math.min(exhaustiveMax, perStep)) {
+      const tape: string[] = []
+      eachChoiceNow((chooser) => {
+        tape.length = 0
+        const recorded: Chooser = {
+          choose(options, what) {
+            const answer = chooser.choose(options, what)
+            tape.push(`${what[0]}${answer}`)
+            return answer
+          },
+        }
+        take(step, `exactly ${tape.join('')}`, recorded, { garble: false, tear: false })
+      })
+      counts.exhausted++
+      return
+    }
+    const plain: [string, Chooser][] = [
+      ['lost', loseAll],
+      ['kept', keepAll],
+    ]
+    for (let k = 0; k < perStep; k++) {
+      const pick = perStep > 2 ? plain[k] : undefined
+      if (pick !== undefined) take(step, pick[0], pick[1], {})
+      else take(step, `random ${k}`, seededChoices(`${space.seed}/${step}/${k}`), {})
+    }
+  }
+  const running = space.workload.run(session).then(() => session.sleep(1_000))
+  await Promise.race([running, disk.crashed])
+  disk.onStep = undefined
+  disk.powerLoss()
+  return { states, next }
+}
+
+function eachChoiceNow(visit: (chooser: Chooser) => void): void {
+  void eachChoice(exhaustiveMax * 4, visit)
+}
+
+/** What makes two states the same: names and bytes, and what the users know. Of the pool the names are enough. */
+function fingerprint(disk: SimDisk, ledger: Ledger): string {
+  const parts: string[] = []
+  for (const path of disk.paths().sort()) {
+    const bytes = disk.contents(path)
+    const content = path.includes('/pool/') ? 0n : hash64(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))
+    parts.push(`${path} ${bytes.length} ${content}`)
+  }
+  const outcomes = ledger.submissions.map(({ outcome }) => outcome[0]).join('')
+  parts.push(`${outcomes} ${ledger.firstLsn} ${ledger.askedFirstLsn} ${ledger.watermark.tick}`)
+  return parts.join('\n')
+}
+
+/** Opens what is found, checks it, goes on appending, and opens it again. `crashRecoveryAt`: it dies once more first. */
+export async function examine(space: CrashSpace, state: CrashState, crashRecoveryAt: number): Promise<void> {
+  const { ledger } = state
+  let { disk } = state
+  let choice = state.choice
+  try {
+    if (space.way.durability === 'os') ledger.mayLoseBelow = Number.POSITIVE_INFINITY
+    if (crashRecoveryAt > 0) {
+      disk.crashAfter(crashRecoveryAt)
+      const first = sessionOn(space, disk, ledger)
+      await Promise.race([goOn(first), disk.crashed])
+      choice += `, again before step ${crashRecoveryAt} of the recovery`
+      disk = disk.reboot(crashRecoveryAt)
+    }
+    const session = sessionOn(space, disk, ledger)
+    await goOn(session)
+    const found = await readBack(session)
+    const again = await readBack(session)
+    demand(JSON.stringify(found, plain) === JSON.stringify(again, plain), () => 'two clean openings differ')
+    demandNoOrphans(disk)
+  } catch (error) {
+    throw new CrashFailure(space, state.step, choice, error, disk.trace)
+  } finally {
+    disk.onStep = undefined
+    disk.powerLoss()
+  }
+}
+
+/** The first life after a crash. */
+async function goOn(session: Session): Promise<void> {
+  const { ledger } = session
+  const log = await session.open()
+  await ledger.check(log)
+  session.watermark()
+  const highest = Math.max(-1, ...ledger.known.keys())
+  await Promise.all([session.submit(120), session.submit(30, 40)])
+  const appended = ledger.submissions.slice(-2)
+  for (const { outcome, firstLsn } of appended) {
+    demand(outcome === 'acknowledged', () => `an append after the recovery is ${outcome}`)
+    demand(firstLsn > highest, () => `LSN ${firstLsn} was given after ${highest} was known`)
+  }
+  session.watermark()
+  await ledger.check(log)
+  await log.close()
+}
+
+async function readBack(session: Session) {
+  const log = await session.open()
+  const found = await session.ledger.check(log)
+  session.watermark()
+  await log.close()
+  return found
+}
+
+const plain = (_key: string, value: unknown): unknown => (typeof value === 'bigint' ? String(value) : value)
+
+function demandNoOrphans(disk: SimDisk): void {
+  const ours = /^(MANIFEST-\d{20}|MANIFEST\.spare|LOCK\.spare|LEASE|\d{20}-[0-9a-f]{16}\.(seg|idx))$/
+  const names = disk.paths().map((path) => path.slice(logDirectory.length + 1))
+  const orphans = names.filter((name) => !ours.test(name) && !/^quarantine\/|^pool\/reserve/.test(name))
+  demand(orphans.length === 0, () => `left over: ${orphans.join(', ')}`)
+  const manifests = names.filter((name) => /^MANIFEST-/.test(name))
+  demand(manifests.length === 1, () => `${manifests.length} manifests after two clean openings`)
+  const segments = new Set(names.filter((name) => name.endsWith('.seg')).map((name) => name.slice(0, -4)))
+  const strays = names.filter((name) => name.endsWith('.idx') && !segments.has(name.slice(0, -4)))
+  demand(strays.length === 0, () => `indexes without a segment: ${strays.join(', ')}`)
+}

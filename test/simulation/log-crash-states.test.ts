@@ -1,0 +1,34 @@
+/** The engine on the simulated disk: power is lost before each disk operation of fixed workloads. */
+import { describe, expect, it } from 'vitest'
+import { budget } from '../budget.ts'
+import { type CrashCounts, type CrashSpace, crashEverywhere } from './crash-runner.ts'
+import { ways, workloads } from './log-workloads.ts'
+
+const seed = process.env.TIDELOG_SEED ?? '1'
+
+const spaces: CrashSpace[] = []
+for (const workload of workloads) {
+  for (const way of ways) {
+    for (const names of ['strict', 'ext4'] as const) spaces.push({ workload, way, names, seed })
+  }
+}
+
+describe('a log after power was lost', () => {
+  const perSpace = Math.ceil(budget({ small: 400, ci: 4_000, soak: 1_000_000 }) / spaces.length)
+  const total: CrashCounts = { states: 0, exhausted: 0, points: 0, recoveryCrashes: 0 }
+
+  for (const space of spaces) {
+    const { workload, way, names } = space
+    it(`keeps its promises: ${workload.name}, ${way.mode}, depth ${way.depth}, ${way.durability}, ${names} names`, async () => {
+      const counts = await crashEverywhere(space, perSpace)
+      for (const key of Object.keys(total) as (keyof CrashCounts)[]) total[key] += counts[key]
+    })
+  }
+
+  it('was looked at in enough distinct states', () => {
+    console.log(
+      `crash states: ${total.states} distinct at ${total.points} crash points, ${total.exhausted} of them in every combination; ${total.recoveryCrashes} crashed again in the recovery; seed ${seed}`,
+    )
+    expect(total.states).toBeGreaterThan(perSpace * spaces.length * 0.6)
+  })
+})

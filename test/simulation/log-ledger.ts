@@ -1,0 +1,246 @@
+/**
+ * What the users of a simulated log know: what they submitted, what was acknowledged, what they read and were told. The
+ * invariants of a log are checked against it, after a crash and at the end.
+ */
+import type { Log, LogRecord, TidelogError } from '../../native-free-storage/index.ts'
+import type { AppendResult } from '../../native-free-storage/log/pending-frame.ts'
+
+export type Outcome = 'pending' | 'acknowledged' | 'not-written' | 'unknown'
+
+/** One append: a record alone or a batch. Its records have the ids from `firstId` on. */
+export interface Submission {
+  readonly firstId: number
+  readonly count: number
+  /** Of the opening of the log that took it. */
+  readonly epoch: number
+  outcome: Outcome
+  firstLsn: number
+  firstTimeTick: bigint
+}
+
+interface SubmittedRecord {
+  vchannel: string
+  type: number
+  properties: Record<string, string>
+  payload: Buffer
+}
+
+export interface FoundRecord {
+  id: number
+  lsn: number
+  timeTick: bigint
+}
+
+export interface FoundLog {
+  records: FoundRecord[]
+  gaps: { firstLsn: number; count: number; reason: string }[]
+  firstLsn: number
+  nextLsn: number
+}
+
+/** A broken invariant, in words. */
+export class BrokenInvariant extends Error {
+  constructor(what: string) {
+    super(`broken: ${what}`)
+    this.name = 'BrokenInvariant'
+  }
+}
+
+export function demand(condition: boolean, what: () => string): asserts condition {
+  if (!condition) throw new BrokenInvariant(what())
+}
+
+/** The record of an id: always the same bytes, so that it need not be kept. */
+export function recordOf(id: number, bytes: number): SubmittedRecord {
+  const payload = Buffer.alloc(Math.max(8, bytes), (id * 37 + 11) & 0xff)
+  payload.writeUInt32LE(id, 0)
+  payload.writeUInt32LE(bytes, 4)
+  return {
+    vchannel: `v${id % 3}`,
+    type: id % 5 === 4 ? 32_768 + id : 0,
+    properties: id % 4 === 1 ? { id: String(id) } : {},
+    payload,
+  }
+}
+
+export class Ledger {
+  submissions: Submission[] = []
+  epoch = 0
+  nextId = 0
+  /** Nothing at or above it was asked to be removed. Infinity: retention may remove all that it likes. */
+  askedFirstLsn = 0
+  /** A truncation up to here was acknowledged. */
+  firstLsn = 0
+  /** The greatest watermark that was given, and the LSN behind all that was readable then. */
+  watermark = { tick: 0n, nextLsn: 0 }
+  lastTold = { epoch: 0, tick: 0n }
+  /** What stands at an LSN, since somebody was told so. */
+  known = new Map<number, FoundRecord>()
+  /** At durability `os` power was lost: what was acknowledged before may be gone, and a recorded gap in its place. */
+  mayLoseBelow = 0
+
+  copy(): Ledger {
+    const copy = new Ledger()
+    Object.assign(copy, this)
+    copy.submissions = this.submissions.map((submission) => ({ ...submission }))
+    copy.known = new Map(this.known)
+    return copy
+  }
+
+  /** Appends to the log; settles when the append does, whatever its outcome. */
+  async submit(log: Log, sizes: readonly number[]): Promise<TidelogError | null> {
+    const submission: Submission = {
+      firstId: this.nextId,
+      count: sizes.length,
+      epoch: this.epoch,
+      outcome: 'pending',
+      firstLsn: -1,
+      firstTimeTick: 0n,
+    }
+    this.submissions.push(submission)
+    this.nextId += sizes.length
+    const records = sizes.map((bytes, index) => recordOf(submission.firstId + index, bytes))
+    let result: AppendResult
+    try {
+      result = await log.append(records)
+    } catch (error) {
+      const { outcome } = error as TidelogError
+      demand(outcome !== undefined, () => `an append failed without an outcome: ${error}`)
+      submission.outcome = outcome
+      return error as TidelogError
+    }
+    submission.outcome = 'acknowledged'
+    submission.firstLsn = result.firstLsn
+    submission.firstTimeTick = result.firstTimeTick
+    demand(result.lastLsn === result.firstLsn + sizes.length - 1, () => `${sizes.length} records got other LSNs`)
+    for (let index = 0; index < sizes.length; index++) {
+      const lsn = result.firstLsn + index
+      const record = { id: submission.firstId + index, lsn, timeTick: result.firstTimeTick + BigInt(index) }
+      const before = this.known.get(lsn)
+      demand(before === undefined || before.id === record.id, () => `LSN ${lsn} was given twice`)
+      demand(record.timeTick > this.watermark.tick || lsn < this.watermark.nextLsn, () => {
+        return `LSN ${lsn} got the tick ${record.timeTick}, below the watermark ${this.watermark.tick}`
+      })
+      this.known.set(lsn, record)
+    }
+    return null
+  }
+
+  tellWatermark(log: Log): void {
+    const tick = log.watermark()
+    const { epoch } = this
+    // A new owner begins below it, and says so by a tick that its consumers know already.
+    demand(epoch !== this.lastTold.epoch || tick >= this.lastTold.tick, () => {
+      return `the watermark went back from ${this.lastTold.tick} to ${tick}`
+    })
+    this.lastTold = { epoch, tick }
+    if (tick > this.watermark.tick) this.watermark = { tick, nextLsn: log.nextLsn }
+  }
+
+  async truncate(log: Log, lsn: number): Promise<void> {
+    this.askedFirstLsn = Math.max(this.askedFirstLsn, lsn)
+    await log.truncateBefore(lsn)
+    this.firstLsn = Math.max(this.firstLsn, lsn)
+  }
+
+  /** Reads the whole log and checks it against all that is known. What was read is known afterwards. */
+  async check(log: Log): Promise<FoundLog> {
+    const found = await readAll(log)
+    this.checkFound(found)
+    for (const record of found.records) this.known.set(record.lsn, record)
+    return found
+  }
+
+  checkFound(found: FoundLog): void {
+    const { records, gaps, firstLsn, nextLsn } = found
+    demand(firstLsn >= this.firstLsn, () => `truncated before ${this.firstLsn}, yet the log begins at ${firstLsn}`)
+    demand(firstLsn <= this.askedFirstLsn, () => `the log begins at ${firstLsn}; asked was ${this.askedFirstLsn}`)
+
+    // Dense but for recorded gaps.
+    let expected = firstLsn
+    let lastTick = 0n
+    const skipped = [...gaps]
+    const skip = (upTo: number): void => {
+      while (skipped[0] !== undefined && skipped[0].firstLsn <= upTo) {
+        const gap = skipped.shift()!
+        const end = gap.firstLsn + gap.count
+        demand(gap.firstLsn <= expected && end >= expected, () => `a gap at ${gap.firstLsn}, expected was ${expected}`)
+        expected = end
+      }
+    }
+    const byLsn = new Map<number, FoundRecord>()
+    let lastId = -1
+    for (const record of records) {
+      skip(expected)
+      demand(record.lsn === expected, () => `LSN ${expected} was to follow, ${record.lsn} came`)
+      demand(record.timeTick > lastTick, () => `the tick of LSN ${record.lsn} does not grow`)
+      demand(record.id > lastId, () => `record ${record.id} stands behind record ${lastId}`)
+      demand(record.id < this.nextId, () => `LSN ${record.lsn} holds a record that nobody submitted`)
+      demand(record.timeTick > this.watermark.tick || record.lsn < this.watermark.nextLsn, () => {
+        return `LSN ${record.lsn} with tick ${record.timeTick} came after the watermark ${this.watermark.tick}`
+      })
+      byLsn.set(record.lsn, record)
+      lastId = record.id
+      lastTick = record.timeTick
+      expected = record.lsn + 1
+    }
+    skip(Number.MAX_SAFE_INTEGER)
+    demand(expected === nextLsn, () => `the log ends at ${nextLsn}, its records at ${expected}`)
+
+    for (const known of this.known.values()) {
+      if (known.lsn < firstLsn) continue
+      const here = byLsn.get(known.lsn)
+      if (here === undefined && known.lsn < this.mayLoseBelow) continue
+      demand(here !== undefined, () => `LSN ${known.lsn} (record ${known.id}), which was acknowledged or read, is gone`)
+      demand(here.id === known.id, () => `LSN ${known.lsn} was record ${known.id}, and is ${here.id}`)
+      demand(here.timeTick === known.timeTick, () => `the tick of LSN ${known.lsn} has changed`)
+    }
+    this.#checkPrefix(byLsn, firstLsn)
+  }
+
+  /** Of each opening of the log, what survives is a prefix of what it took. */
+  #checkPrefix(byLsn: ReadonlyMap<number, FoundRecord>, firstLsn: number): void {
+    const ids = new Set<number>()
+    for (const { id } of byLsn.values()) ids.add(id)
+    const firstId = byLsn.get(firstLsn)?.id ?? 0
+    let missingEpoch = -1
+    for (const submission of this.submissions) {
+      const { firstId: from, count, epoch, outcome } = submission
+      let present = 0
+      for (let id = from; id < from + count; id++) if (ids.has(id)) present++
+      if (outcome === 'not-written') {
+        demand(present === 0, () => `record ${from} was refused as not written, and is there`)
+        continue
+      }
+      if (from < firstId || ids.size === 0) continue
+      demand(present === 0 || present === count, () => `${present} of the ${count} records from ${from} are there`)
+      if (present === 0) {
+        // Refused with "unknown": what came later was told apart by its caller.
+        if (outcome !== 'unknown') missingEpoch = epoch
+      } else demand(missingEpoch !== epoch, () => `record ${from} survived, and one before it did not`)
+    }
+  }
+}
+
+export async function readAll(log: Log): Promise<FoundLog> {
+  const found: FoundLog = { records: [], gaps: [], firstLsn: log.firstLsn, nextLsn: log.nextLsn }
+  for await (const frame of log.read({ gaps: true })) {
+    if (frame.gap !== null) found.gaps.push(frame.gap)
+    for (const record of frame) found.records.push(identified(record))
+  }
+  return found
+}
+
+function identified(record: LogRecord): FoundRecord {
+  const payload = Buffer.from(record.payload)
+  demand(payload.length >= 8, () => `LSN ${record.lsn} holds ${payload.length} bytes`)
+  const id = payload.readUInt32LE(0)
+  const expected = recordOf(id, payload.readUInt32LE(4))
+  const same =
+    expected.payload.equals(payload) &&
+    expected.vchannel === record.vchannel &&
+    expected.type === record.type &&
+    JSON.stringify(expected.properties) === JSON.stringify({ ...record.properties })
+  demand(same, () => `LSN ${record.lsn} is not record ${id} as it was submitted`)
+  return { id, lsn: record.lsn, timeTick: record.timeTick }
+}

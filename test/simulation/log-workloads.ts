@@ -1,0 +1,252 @@
+/**
+ * Fixed workloads of a log on a simulated disk. Each is a function of its session alone, so that the same seed gives the
+ * same disk operations, and a crash can be put before each of them.
+ */
+import type { Environment } from '../../native-free-storage/environment.ts'
+import { type Log, type LogOptions, openLog } from '../../native-free-storage/index.ts'
+import { Ledger } from './log-ledger.ts'
+import type { SimDisk } from './sim-disk.ts'
+import { simEnvironment } from './sim-environment.ts'
+
+export const logDirectory = '/data/log'
+
+/** The environment of a process, with a boot id of the form that the engine keeps. */
+export function logEnvironment(disk: SimDisk, seed: number | string = 0, kernelLock = false): Environment {
+  const environment = simEnvironment(disk, { seed, kernelLock })
+  const bootId = Buffer.alloc(16)
+  bootId.write(disk.bootId.slice(-16).padStart(16, '0'))
+  const own = bootId.toString('hex')
+  return {
+    ...environment,
+    processes: {
+      self: () => ({ ...environment.processes.self(), bootId: own }),
+      isAlive: (identity) => identity.bootId === own && disk.isAlive({ ...identity, bootId: disk.bootId }),
+    },
+  }
+}
+
+export interface Way {
+  mode: 'dsync' | 'fdatasync'
+  depth: number
+  durability: 'disk' | 'os'
+}
+
+export class Session {
+  disk: SimDisk
+  readonly ledger: Ledger
+  readonly way: Way
+  readonly seed: number | string
+  /** Changes what the engine sees of the disk: for engines that are broken on purpose. */
+  wrap: (environment: Environment) => Environment = (environment) => environment
+  log!: Log
+  #environment: { disk: SimDisk; value: Environment } | undefined
+
+  constructor(disk: SimDisk, way: Way, seed: number | string = 0, ledger = new Ledger()) {
+    this.disk = disk
+    this.way = way
+    this.seed = seed
+    this.ledger = ledger
+  }
+
+  /** One a process: each of its openings goes on with the same randomness. */
+  get environment(): Environment {
+    if (this.#environment?.disk !== this.disk) {
+      this.#environment = { disk: this.disk, value: this.wrap(logEnvironment(this.disk, this.seed)) }
+    }
+    return this.#environment.value
+  }
+
+  options(more: LogOptions = {}): LogOptions {
+    const { mode, depth, durability } = this.way
+    return {
+      environment: this.environment,
+      segmentBytes: 64 * 1024,
+      cacheBytes: 256 * 1024,
+      durability,
+      writeWay: { mode, depth, reason: 'a simulation' },
+      ...more,
+    }
+  }
+
+  async open(more: LogOptions = {}): Promise<Log> {
+    this.ledger.epoch++
+    this.log = await openLog(logDirectory, this.options(more))
+    return this.log
+  }
+
+  submit(...sizes: number[]): Promise<unknown> {
+    return this.ledger.submit(this.log, sizes)
+  }
+
+  watermark(): void {
+    this.ledger.tellWatermark(this.log)
+  }
+
+  async sleep(ms: number): Promise<void> {
+    await new Promise<void>((resolve) => this.disk.clock.after(ms, resolve))
+  }
+
+  /** The process ends without a word; another one takes its place. */
+  dies(): void {
+    this.disk.processCrash(this.seed)
+    this.disk = this.disk.nextProcess()
+  }
+}
+
+export interface Workload {
+  name: string
+  run(session: Session): Promise<void>
+}
+
+const many = (count: number, bytes: number): number[] => Array.from({ length: count }, () => bytes)
+
+async function singles(session: Session): Promise<void> {
+  await session.open()
+  session.watermark()
+  for (let i = 0; i < 3; i++) await session.submit(100 + i)
+  session.watermark()
+  const burst = many(8, 60).map((bytes) => session.submit(bytes))
+  await Promise.all(burst)
+  // A durable marker is written when it is idle.
+  await session.sleep(150)
+  session.watermark()
+  const mixed = [session.submit(700), session.submit(20, 30, 40), session.submit(9)]
+  await Promise.all(mixed)
+  session.watermark()
+  await session.log.close()
+}
+
+/** Large enough that several writes are in flight at once. */
+async function inFlight(session: Session): Promise<void> {
+  await session.open({ segmentBytes: 1024 * 1024 })
+  const batches: Promise<unknown>[] = []
+  for (let i = 0; i < 6; i++) batches.push(session.submit(70_000, 65_000 + i))
+  await Promise.all(batches)
+  session.watermark()
+  await Promise.all([session.submit(140_000), session.submit(140_000), session.submit(50)])
+  session.dies()
+  await session.open({ segmentBytes: 1024 * 1024 })
+  session.watermark()
+  await session.submit(10)
+  await session.log.close()
+}
+
+async function rolls(session: Session): Promise<void> {
+  await session.open()
+  for (let i = 0; i < 6; i++) {
+    await Promise.all([session.submit(10_000, 9_000), session.submit(5_000)])
+    session.watermark()
+  }
+  await session.log.close()
+}
+
+/** A process dies, the next one copies what was not proven. */
+async function carriesOver(session: Session): Promise<void> {
+  await session.open()
+  for (let i = 0; i < 4; i++) await session.submit(400)
+  void session.submit(500)
+  session.dies()
+  await session.open()
+  session.watermark()
+  await session.submit(300, 200)
+  session.dies()
+  await session.open()
+  session.watermark()
+  session.dies()
+  await session.open()
+  await session.submit(70)
+  await session.log.close()
+  await session.open()
+  await session.submit(80)
+  await session.log.close()
+}
+
+async function truncates(session: Session): Promise<void> {
+  const { ledger } = session
+  await session.open()
+  for (let i = 0; i < 5; i++) await session.submit(15_000, 14_000)
+  await ledger.truncate(session.log, 3)
+  const appending = session.submit(20_000)
+  await ledger.truncate(session.log, 7)
+  await appending
+  await session.log.close()
+  await session.open()
+  await ledger.truncate(session.log, session.log.nextLsn)
+  await session.submit(100)
+  session.watermark()
+  await session.log.close()
+}
+
+async function retains(session: Session): Promise<void> {
+  session.ledger.askedFirstLsn = Number.POSITIVE_INFINITY
+  await session.open({ retention: { bytes: 100_000 } })
+  for (let i = 0; i < 8; i++) await session.submit(30_000)
+  await session.log.applyRetention()
+  await session.submit(10)
+  await session.log.close()
+}
+
+/** Openings between which nothing is appended: an empty segment is dropped, an idle one leaves nothing behind. */
+async function idles(session: Session): Promise<void> {
+  await session.open()
+  session.watermark()
+  await session.log.close()
+  await session.open()
+  session.dies()
+  await session.open()
+  await session.submit(50)
+  session.watermark()
+  session.dies()
+  await session.open()
+  session.watermark()
+  await session.log.close()
+  await session.open()
+  await session.sleep(100)
+  session.watermark()
+  session.dies()
+  await session.open()
+  session.watermark()
+  await session.submit(60)
+  await session.log.close()
+}
+
+/** Long enough for the lease of the ticks to be extended, with a clock that steps back. */
+async function leases(session: Session): Promise<void> {
+  await session.open()
+  session.watermark()
+  await session.submit(30)
+  await session.sleep(5_000)
+  session.watermark()
+  session.disk.clock.stepWallClock(-3_600_000)
+  await session.sleep(3_000)
+  session.watermark()
+  await session.submit(30)
+  await session.sleep(4_000)
+  session.watermark()
+  session.dies()
+  await session.open()
+  session.watermark()
+  await session.submit(40)
+  await session.log.close()
+  await session.open()
+  session.watermark()
+  await session.log.close()
+}
+
+export const workloads: readonly Workload[] = [
+  { name: 'singles', run: singles },
+  { name: 'writes in flight', run: inFlight },
+  { name: 'roll', run: rolls },
+  { name: 'carry-over', run: carriesOver },
+  { name: 'truncate', run: truncates },
+  { name: 'retention', run: retains },
+  { name: 'idle', run: idles },
+  { name: 'lease', run: leases },
+]
+
+export const ways: readonly Way[] = [
+  { mode: 'dsync', depth: 4, durability: 'disk' },
+  { mode: 'fdatasync', depth: 4, durability: 'disk' },
+  { mode: 'dsync', depth: 1, durability: 'disk' },
+  { mode: 'dsync', depth: 4, durability: 'os' },
+]
