@@ -249,7 +249,7 @@ class RunningDaemon implements Daemon {
     // What is not sealed is recovered at the next start; a lock of a process that ended is taken over.
     if (clean) await step('letting go of the data directory', () => settlesWithin(this.#release(), RELEASE_MS_MAX))
     await step('closing HTTP', () => settlesWithin(this.#closeHttp(), RELEASE_MS_MAX))
-    this.#logger.info('stopped', { clean })
+    if (this.#addresses.tcp.port !== 0) this.#logger.info('stopped', { clean })
     return { clean }
   }
 

@@ -9,6 +9,7 @@ import {
   type FilePool,
   type Log,
   type LogStatistics,
+  loadChecksum,
   openFilePool,
   openLog,
   openTickOracle,
@@ -81,6 +82,7 @@ export class LocalLogs implements LogStoreOpener {
 
   /** @throws TidelogError IO_FAILED, DISK_FULL, LOG_DAMAGED (the lease), INVALID_ARGUMENT (write mode or depth). */
   static async begin(environment: Environment, directory: string, options: LocalLogsOptions): Promise<LocalLogs> {
+    await loadChecksum()
     const pool = await openFilePool(environment, directory, { preparedBytesMax: options.poolBytes })
     try {
       const { writeMode, writeDepth } = options
