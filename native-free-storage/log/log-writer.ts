@@ -166,6 +166,8 @@ export class LogWriter {
   #closing: Promise<void> | null = null
   #quietWaiters: (() => void)[] = []
   readonly #background = new Set<Promise<unknown>>()
+  /** Trim and index of the segment before. */
+  #tidying: Promise<void> = Promise.resolve()
   #publishing = false
   #publishAgain = false
   #deadline: Timer | null = null
@@ -683,6 +685,8 @@ export class LogWriter {
     let unnamed: UnnamedSegmentFile | null = null
     try {
       unnamed = await taking
+      // A crash leaves at most one sealed segment without its index.
+      await this.#tidying
       const end = { position: writer.position, chain: writer.chain, nextLsn: this.#nextLsn }
       const header = this.#nextHeader(nextId, { id: entry.id, end: end.position, chain: end.chain })
       header.preparedBytes = unnamed.prepared ? unnamed.bytes : 0
@@ -695,7 +699,8 @@ export class LogWriter {
       unnamed = null
       entry.end = end
       this.#counts.rolls++
-      this.#inBackground(finishSegment.tidy(this.#state, entry, writer, end, this.#durable.lastTimeTick))
+      this.#tidying = finishSegment.tidy(this.#state, entry, writer, end, this.#durable.lastTimeTick).catch(() => {})
+      this.#inBackground(this.#tidying)
       this.#install(begun, this.#state.segments)
       this.#publishTail()
       this.onRoll?.()
@@ -1028,7 +1033,7 @@ export class LogWriter {
             },
             nextLsn: this.#settings.durability === 'disk' ? nextLsn : entry.baseLsn,
             // All four are of the same place: the recovery takes a frame with a lower tick for none of the file's.
-            lastTimeTick: this.#settings.durability === 'disk' ? lastTimeTick : lastTickBefore(active.writer.header),
+            lastTimeTick: this.#settings.durability === 'disk' ? lastTimeTick : lastTimeTick,
           }
         })
         .catch((error) => {

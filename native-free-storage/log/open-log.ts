@@ -15,6 +15,7 @@ import { parseManifestFileName, parseSegmentFileName } from '../format/file-name
 import type { ManifestContent } from '../format/manifest.ts'
 import { carryOver, verifiedSuffix } from '../recovery/carry-over.ts'
 import { type FoundSegments, findSegments } from '../recovery/find-tail.ts'
+import { writeMissingIndexes } from '../recovery/missing-indexes.ts'
 import type { TailFrame } from '../recovery/tail-scan.ts'
 import { type FilePool, openFilePool, POOL_DIRECTORY } from '../segment/file-pool.ts'
 import { machineBootId } from './boot-id.ts'
@@ -119,6 +120,11 @@ async function openLocked(
       proven.nextLsn,
     )
   }
+  await writeMissingIndexes(
+    state,
+    names,
+    tail?.closed ? { position: tail.end.position, chain: tail.end.chain, nextLsn: tail.end.nextLsn } : undefined,
+  )
   const settings: WriterSettings = {
     environment,
     directory,

@@ -67,6 +67,7 @@ export const finishSegment = {
       // The zeros behind the seal cost space only.
     }
     await writer.file.close().catch(() => {})
-    if (entry.building !== undefined) await writeIndexFile(state, entry, entry.building, { ...end, lastTimeTick })
+    if (entry.building === undefined) return
+    if (await writeIndexFile(state, entry, entry.building, { ...end, lastTimeTick })) entry.building = undefined
   },
 }

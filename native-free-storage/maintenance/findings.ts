@@ -22,6 +22,8 @@ export const findingCodes = {
   GAP_LOST: 'info',
   /** A writer has the log open: its tail is judged only up to the last proven point. */
   WRITER_RUNNING: 'info',
+  /** The writer stopped between the seal of its newest segment and the index; the next open makes it. */
+  INDEX_PENDING: 'info',
   INDEX_MISSING: 'damaged',
   /** The index is damaged, or says other things than the segment. */
   INDEX_WRONG: 'damaged',

@@ -364,13 +364,24 @@ class Verifier {
     }
   }
 
+  /** A crash between the seal and the index leaves the newest sealed segment of a log that was not closed without one. */
+  #mayLackIndex(segment: SurveyedSegment): boolean {
+    const { manifest, segments, others } = this.#survey
+    if (manifest?.tail == null || manifest.tail.closed) return false
+    const newest = [...segments, ...others].slice(-2)
+    return newest.some(({ id }) => id === segment.id)
+  }
+
   /** The index has to be byte for byte what a look at every frame makes. */
   async #index(segment: SurveyedSegment, end: number, walked: Walked, isSealed: boolean): Promise<void> {
     const file = indexNameOf(segment.name)
     const stored = await this.#readFile(file)
     if (stored === null) {
       // A writer at work makes it a moment after the seal; a segment that was cut need not have one.
-      if (isSealed && !this.#survey.writerRunning) this.#add('INDEX_MISSING', `the index ${file} is missing`, { file })
+      if (isSealed && !this.#survey.writerRunning) {
+        if (this.#mayLackIndex(segment)) this.#add('INDEX_PENDING', `the index ${file} was not made yet`, { file })
+        else this.#add('INDEX_MISSING', `the index ${file} is missing`, { file })
+      }
       return
     }
     const { chain, nextLsn, lastTimeTick } = walked

@@ -90,9 +90,12 @@ describe('verify', () => {
     const log = await someLog()
     log.publish()
     const [first, second] = log.segments
+    fs.rmSync(join(log.directory, first!.name.replace('.seg', '.idx')))
+    log.damage(second!.name.replace('.seg', '.idx'), 4096 + 9)
+    expect(await verified(log)).toMatchObject({ codes: ['INDEX_MISSING', 'INDEX_WRONG'], exitCode: 8 })
+    // What a crash behind the newest seal leaves is no damage.
     fs.rmSync(join(log.directory, second!.name.replace('.seg', '.idx')))
-    log.damage(first!.name.replace('.seg', '.idx'), 4096 + 9)
-    expect(await verified(log)).toMatchObject({ codes: ['INDEX_WRONG', 'INDEX_MISSING'], exitCode: 8 })
+    expect(await verified(log)).toMatchObject({ codes: ['INDEX_MISSING', 'INDEX_PENDING'], exitCode: 8 })
     fs.rmSync(join(log.directory, second!.name))
     expect(await verified(log)).toMatchObject({ exitCode: 9 })
     expect((await verified(log)).findings).toContainEqual(
