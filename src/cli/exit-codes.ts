@@ -29,12 +29,6 @@ export function exitCodeOf(error: unknown): ExitCode {
   return ExitCode.failed
 }
 
-/** The exit code of `verify` for the worst severity it met. */
-export function exitCodeOfSeverity(worst: 'info' | 'damaged' | 'data-lost' | null): ExitCode {
-  if (worst === 'data-lost') return ExitCode.dataLost
-  return worst === 'damaged' ? ExitCode.damaged : ExitCode.clean
-}
-
 export const exitCodeHelp = `Exit codes:
   0    clean
   1    failed

@@ -3,11 +3,14 @@ import { Command } from 'commander'
 import type { CommandContext } from './command-context.ts'
 import { addConfig } from './commands/config.ts'
 import { addConsume } from './commands/consume.ts'
+import { addDescribe } from './commands/describe.ts'
+import { addDump } from './commands/dump.ts'
 import { addProduce } from './commands/produce.ts'
 import { addServe } from './commands/serve.ts'
 import { addStatus } from './commands/status.ts'
 import { addTruncate } from './commands/truncate.ts'
 import { addVchannels } from './commands/vchannels.ts'
+import { addVerify } from './commands/verify.ts'
 import { exitCodeHelp } from './exit-codes.ts'
 import { defaultServer } from './server-address.ts'
 
@@ -36,7 +39,18 @@ export function buildProgram(context: CommandContext, version: string): Command 
       outputError: () => {},
     })
     .addHelpText('after', `\n${startHelp}\n\n${environmentHelp}\n\n${exitCodeHelp}`)
-  for (const add of [addServe, addProduce, addConsume, addVchannels, addStatus, addTruncate, addConfig]) {
+  for (const add of [
+    addServe,
+    addProduce,
+    addConsume,
+    addVchannels,
+    addStatus,
+    addTruncate,
+    addDescribe,
+    addDump,
+    addVerify,
+    addConfig,
+  ]) {
     add(program, context)
   }
   return program

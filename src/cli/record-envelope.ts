@@ -22,12 +22,18 @@ export interface EnvelopeRecord {
 
 /** One line without its LF. */
 export function encodeEnvelope(record: EnvelopeRecord): string {
-  const { vchannel, lsn, timeTick, type, properties, payload } = record
-  const head = `{"vchannel":${JSON.stringify(vchannel)},"lsn":${lsn},"timeTick":"${timeTick}","type":${type},"properties":${JSON.stringify(properties)}`
-  if (record.isNull) return `${head},"payload":null}`
+  const { vchannel, lsn, timeTick, type, properties } = record
+  const head = `"vchannel":${JSON.stringify(vchannel)},"lsn":${lsn},"timeTick":"${timeTick}","type":${type}`
+  return `{${head},"properties":${JSON.stringify(properties)},${encodePayload(record)}}`
+}
+
+/** `"payload":"text"`, `"payload":null` or `"payloadBase64":"..."`: a part of a JSON object. */
+export function encodePayload({ payload, isNull }: Pick<EnvelopeRecord, 'payload' | 'isNull'>): string {
+  if (isNull) return '"payload":null'
   const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength)
-  if (isUtf8(bytes)) return `${head},"payload":${JSON.stringify(bytes.toString('utf8'))}}`
-  return `${head},"payloadBase64":"${bytes.toString('base64')}"}`
+  return isUtf8(bytes)
+    ? `"payload":${JSON.stringify(bytes.toString('utf8'))}`
+    : `"payloadBase64":"${bytes.toString('base64')}"`
 }
 
 /** What of an envelope is written: vchannel, LSN and time tick are the log's to give. */

@@ -1,6 +1,6 @@
 import { CommanderError } from 'commander'
 import { describe, expect, test } from 'vitest'
-import { exitCodeOf, exitCodeOfSeverity } from '../../src/cli/exit-codes.ts'
+import { exitCodeOf } from '../../src/cli/exit-codes.ts'
 import { serviceErrorCodes, TidelogError } from '../../src/errors.ts'
 
 describe('exit codes', () => {
@@ -23,12 +23,5 @@ describe('exit codes', () => {
     expect(exitCodeOf(new CommanderError(1, 'commander.help', '(outputHelp)'))).toBe(2)
     expect(exitCodeOf(new CommanderError(0, 'commander.helpDisplayed', '(outputHelp)'))).toBe(0)
     expect(exitCodeOf(new CommanderError(0, 'commander.version', '0.1.0'))).toBe(0)
-  })
-
-  test('verify: notes are clean, repairable damage is 8, loss is 9', () => {
-    expect(exitCodeOfSeverity(null)).toBe(0)
-    expect(exitCodeOfSeverity('info')).toBe(0)
-    expect(exitCodeOfSeverity('damaged')).toBe(8)
-    expect(exitCodeOfSeverity('data-lost')).toBe(9)
   })
 })
