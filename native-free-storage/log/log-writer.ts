@@ -1033,7 +1033,7 @@ export class LogWriter {
             },
             nextLsn: this.#settings.durability === 'disk' ? nextLsn : entry.baseLsn,
             // All four are of the same place: the recovery takes a frame with a lower tick for none of the file's.
-            lastTimeTick: this.#settings.durability === 'disk' ? lastTimeTick : lastTimeTick,
+            lastTimeTick: this.#settings.durability === 'disk' ? lastTimeTick : lastTickBefore(active.writer.header),
           }
         })
         .catch((error) => {
