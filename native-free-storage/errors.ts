@@ -66,7 +66,8 @@ export class TidelogError<Code extends string = StorageErrorCode> extends Error 
 
   constructor(code: Code, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause })
-    this.name = 'TidelogError'
+    // What the platform calls an error by which an AbortSignal ends a wait.
+    this.name = code === 'ABORTED' ? 'AbortError' : 'TidelogError'
     this.code = code
     this.retriable = details.retriable ?? false
     this.outcome = details.outcome

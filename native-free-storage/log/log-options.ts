@@ -18,7 +18,7 @@ export interface RetentionLimits {
 }
 
 export interface LogOptions {
-  /** Full size of a log segment, 64 KiB to 1 GiB; default 64 MiB. The first files are smaller. */
+  /** Full size of a log segment, 8 KiB to 1 GiB; default 64 MiB. The first files are smaller. */
   segmentBytes?: number | undefined
   /** Write-ahead cache; default 64 MiB. Not with `cache`. */
   cacheBytes?: number | undefined

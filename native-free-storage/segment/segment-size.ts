@@ -2,7 +2,8 @@
 
 export const FIRST_SEGMENT_BYTES = 1024 * 1024
 export const DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024
-export const SEGMENT_BYTES_MIN = 64 * 1024
+/** Room for the header, the smallest flush and the seal. */
+export const SEGMENT_BYTES_MIN = 8 * 1024
 export const SEGMENT_BYTES_MAX = 1024 * 1024 * 1024
 
 /** The size of the file after one of `lastBytes` (0: there is none yet). */
