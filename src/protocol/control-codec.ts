@@ -8,7 +8,7 @@ import { violation } from './violation.ts'
 
 const DEPTH_MAX = 16
 
-const packr = new Packr({ useRecords: false, mapsAsObjects: true, moreTypes: false, int64AsType: 'bigint' })
+const packr = new Packr({ useRecords: false, mapsAsObjects: true, variableMapSize: true, int64AsType: 'bigint' })
 
 export type ControlValue = string | number | bigint | boolean | null | Uint8Array | ControlValue[] | ControlMap
 export interface ControlMap {
