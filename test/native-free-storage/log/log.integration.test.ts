@@ -66,6 +66,9 @@ describe('a log', () => {
     ])
     expect(read[0]!.properties).toEqual({ k: 'v' })
     expect(read[0]!.timeTick).toBe(first.firstTimeTick)
+    const lsns: number[] = []
+    for await (const record of again.readRecords({ vchannels: ['orders'] })) lsns.push(record.lsn)
+    expect(lsns).toEqual([0, 1])
     await again.close()
   })
 
