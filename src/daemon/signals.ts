@@ -11,12 +11,14 @@ export interface SignalSource {
   exit(code: number): void
 }
 
+/** Of a stop that did not get through within its bound. */
+const UNCLEAN = 1
 /** Of a stop at once: what was under way is recovered at the next start. */
 const INTERRUPTED = 130
 
 /**
- * Settles when a signal has stopped the daemon, with the exit code: 0 when all was drained and sealed within the bound,
- * 1 when it was not. A second signal ends the process with 130.
+ * Settles with 0 when a signal has stopped the daemon and all was drained and sealed within the bound. Else it ends the
+ * process with 1, and at a second signal with 130.
  */
 export function stopOnSignals(daemon: Daemon, logger: Logger, source: SignalSource = process): Promise<number> {
   return new Promise((resolve) => {
@@ -31,7 +33,9 @@ export function stopOnSignals(daemon: Daemon, logger: Logger, source: SignalSour
       logger.info('draining; a second signal stops at once', { signal })
       void daemon.stop().then(({ clean }) => {
         for (const name of signals) source.off(name, onSignal)
-        resolve(clean ? 0 : 1)
+        // What is stuck in the system would keep the process alive.
+        if (!clean) source.exit(UNCLEAN)
+        resolve(clean ? 0 : UNCLEAN)
       })
     }
     for (const name of signals) source.on(name, onSignal)

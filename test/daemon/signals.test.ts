@@ -38,7 +38,11 @@ test.each([
   expect(stops()).toBe(1)
   finish({ clean })
   expect(await ended).toBe(code)
-  expect([source.listenerCount('SIGTERM'), source.listenerCount('SIGINT'), source.exits]).toEqual([0, 0, []])
+  expect([source.listenerCount('SIGTERM'), source.listenerCount('SIGINT'), source.exits]).toEqual([
+    0,
+    0,
+    clean ? [] : [1],
+  ])
 })
 
 test('the second signal, whichever it is, ends the process at once', () => {
