@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { connect } from '../../src/client/connect.ts'
 import type { Client, ConsumedRecord, RecordStream } from '../../src/client/types.ts'
-import { MemoryNode, type Served, serve, until } from '../connection/memory-node.ts'
+import { MemoryNode, type Served, serve, until } from '../streaming-node/connection/memory-node.ts'
 
 const open: { close(): Promise<void> }[] = []
 afterEach(async () => {

@@ -4,8 +4,8 @@ import { connect } from '../../src/client/connect.ts'
 import type { Client } from '../../src/client/types.ts'
 import { TidelogError } from '../../src/errors.ts'
 import { MessageType } from '../../src/protocol/message.ts'
-import { MemoryNode, type Served, serve, until } from '../connection/memory-node.ts'
-import { produceMessage, RawClient } from '../connection/raw-client.ts'
+import { MemoryNode, type Served, serve, until } from '../streaming-node/connection/memory-node.ts'
+import { produceMessage, RawClient } from '../streaming-node/connection/raw-client.ts'
 
 const open: { close(): unknown }[] = []
 afterEach(async () => {

@@ -2,8 +2,8 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { connect } from '../../src/client/connect.ts'
 import type { Client, ClientOptions, ConnectionEvent, ConsumedRecord } from '../../src/client/types.ts'
 import type { TidelogError } from '../../src/errors.ts'
-import { CuttingProxy } from '../connection/cutting-proxy.ts'
-import { MemoryNode, type Served, serve, until } from '../connection/memory-node.ts'
+import { CuttingProxy } from '../streaming-node/connection/cutting-proxy.ts'
+import { MemoryNode, type Served, serve, until } from '../streaming-node/connection/memory-node.ts'
 
 const open: { close(): Promise<void> }[] = []
 afterEach(async () => {

@@ -2,12 +2,12 @@
 
 import type { AddressInfo } from 'node:net'
 import { createServer, type Server, type Socket } from 'node:net'
-import { TidelogError } from '../../src/errors.ts'
-import type { AppendedRange, EncodedBody, LogStore, StoreFrame } from '../../src/log-store/log-store.ts'
-import { MemoryLogs, type MemoryLogsOptions } from '../../src/log-store/memory.ts'
-import type { ConnectionOptions } from '../../src/streaming-node/connection/options.ts'
-import { type Connection, serveConnection } from '../../src/streaming-node/connection/serve-connection.ts'
-import type { GroupStatus, NodeService, VchannelInfo } from '../../src/streaming-node/node-service.ts'
+import { TidelogError } from '../../../src/errors.ts'
+import type { AppendedRange, EncodedBody, LogStore, StoreFrame } from '../../../src/log-store/log-store.ts'
+import { MemoryLogs, type MemoryLogsOptions } from '../../../src/log-store/memory.ts'
+import type { ConnectionOptions } from '../../../src/streaming-node/connection/options.ts'
+import { type Connection, serveConnection } from '../../../src/streaming-node/connection/serve-connection.ts'
+import type { GroupStatus, NodeService, VchannelInfo } from '../../../src/streaming-node/node-service.ts'
 
 export class MemoryNode implements NodeService {
   accepting = true

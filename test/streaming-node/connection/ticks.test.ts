@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { connect } from '../../src/client/connect.ts'
-import { decodeCaughtUp, decodeFrame, decodeTick, encodeCredit } from '../../src/protocol/consume-messages.ts'
-import { encodeConsume } from '../../src/protocol/control-messages.ts'
-import { encodeMessage, type Message, MessageType } from '../../src/protocol/message.ts'
+import { connect } from '../../../src/client/connect.ts'
+import { decodeCaughtUp, decodeFrame, decodeTick, encodeCredit } from '../../../src/protocol/consume-messages.ts'
+import { encodeConsume } from '../../../src/protocol/control-messages.ts'
+import { encodeMessage, type Message, MessageType } from '../../../src/protocol/message.ts'
 import { MemoryNode, type Served, serve, until } from './memory-node.ts'
 import { RawClient } from './raw-client.ts'
 

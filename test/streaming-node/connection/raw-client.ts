@@ -1,11 +1,11 @@
 /** A client without manners: writes any bytes, and reads messages. */
 import { connect, type Socket } from 'node:net'
-import { loadChecksum, planBody, type RecordInput, writeBody } from '../../native-free-storage/index.ts'
-import { ControlFields } from '../../src/protocol/control-codec.ts'
-import { decodeGoodbye, encodeHello, type Goodbye } from '../../src/protocol/control-messages.ts'
-import { encodeMessage, type Message, MessageType } from '../../src/protocol/message.ts'
-import { MessageParser } from '../../src/protocol/message-parser.ts'
-import { PRODUCE_BODY_AT, type Produce, writeProduce } from '../../src/protocol/produce-messages.ts'
+import { loadChecksum, planBody, type RecordInput, writeBody } from '../../../native-free-storage/index.ts'
+import { ControlFields } from '../../../src/protocol/control-codec.ts'
+import { decodeGoodbye, encodeHello, type Goodbye } from '../../../src/protocol/control-messages.ts'
+import { encodeMessage, type Message, MessageType } from '../../../src/protocol/message.ts'
+import { MessageParser } from '../../../src/protocol/message-parser.ts'
+import { PRODUCE_BODY_AT, type Produce, writeProduce } from '../../../src/protocol/produce-messages.ts'
 
 export class RawClient {
   readonly socket: Socket

@@ -1,12 +1,12 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { connect } from '../../src/client/connect.ts'
-import { encodeConsume } from '../../src/protocol/control-messages.ts'
-import { encodeMessage, MessageType } from '../../src/protocol/message.ts'
+import { connect } from '../../../src/client/connect.ts'
+import { encodeConsume } from '../../../src/protocol/control-messages.ts'
+import { encodeMessage, MessageType } from '../../../src/protocol/message.ts'
 import {
   type ConnectionMetrics,
   type ConnectionOptions,
   silentMetrics,
-} from '../../src/streaming-node/connection/options.ts'
+} from '../../../src/streaming-node/connection/options.ts'
 import { MemoryNode, type Served, serve, until } from './memory-node.ts'
 import { produceMessage, RawClient } from './raw-client.ts'
 
