@@ -313,6 +313,19 @@ describe('daemon', () => {
     expect(oldest!.lsn).toBeGreaterThan(0)
   })
 
+  test('retention by age is applied when a segment is finished', async () => {
+    const daemon = await fixture.start({ segmentBytes: 64 * 1024, retentionAgeMs: 1 })
+    const client = await fixture.connect(daemon)
+    const payload = Buffer.alloc(16 * 1024, 1)
+    await until(
+      async () => {
+        await client.append('a', { payload })
+        return daemon.status()[0]!
+      },
+      ({ firstLsn }) => firstLsn > 0,
+    )
+  })
+
   test('truncation works through the running daemon', async () => {
     const daemon = await fixture.start()
     const client = await fixture.connect(daemon)

@@ -109,7 +109,12 @@ export interface Served {
   close(): Promise<void>
 }
 
-export async function serve(node: MemoryNode, options: Partial<ConnectionOptions> = {}, port = 0): Promise<Served> {
+/** `listen`: a port of the loopback, 0 for any, or the path of a Unix socket. */
+export async function serve(
+  node: MemoryNode,
+  options: Partial<ConnectionOptions> = {},
+  listen: number | string = 0,
+): Promise<Served> {
   const connections = new Set<Connection>()
   const sockets = new Set<Socket>()
   const server: Server = createServer((socket) => {
@@ -123,13 +128,14 @@ export async function serve(node: MemoryNode, options: Partial<ConnectionOptions
   })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    server.listen(port, '127.0.0.1', resolve)
+    if (typeof listen === 'string') server.listen(listen, resolve)
+    else server.listen(listen, '127.0.0.1', resolve)
   })
-  const bound = (server.address() as AddressInfo).port
+  const port = typeof listen === 'string' ? 0 : (server.address() as AddressInfo).port
   return {
     node,
-    port: bound,
-    address: `tcp://127.0.0.1:${bound}`,
+    port,
+    address: typeof listen === 'string' ? `unix:${listen}` : `tcp://127.0.0.1:${port}`,
     connections,
     sockets,
     close: async () => {
