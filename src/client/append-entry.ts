@@ -1,6 +1,7 @@
 /** One append on its way: a record or a batch, until it is settled. */
 import type { RecordInput } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
+import { onAbort } from './abort-listeners.ts'
 import type { Appended, AppendedBatch } from './types.ts'
 
 /** What the records of one producer share: once one fails for good, those submitted before that fail too. */
@@ -54,8 +55,7 @@ export class AppendEntry {
   settled = false
   readonly #epoch: number
   readonly #onSettled: (entry: AppendEntry) => void
-  readonly #signal: AbortSignal | undefined
-  readonly #onAbort: (() => void) | undefined
+  readonly #stopListening: (() => void) | undefined
   #result: Appended | AppendedBatch | TidelogError<string> | null = null
   #promise: Promise<Appended | AppendedBatch> | null = null
   #resolve: ((range: Appended | AppendedBatch) => void) | null = null
@@ -71,14 +71,12 @@ export class AppendEntry {
     this.#epoch = input.order === null ? 0 : input.order.epoch
     this.#onSettled = input.onSettled
     if (input.order !== null) input.order.unsettled++
-    if (input.signal !== undefined) {
-      const signal = input.signal
-      this.#signal = signal
-      this.#onAbort = () => {
+    const { signal } = input
+    if (signal !== undefined) {
+      this.#stopListening = onAbort(signal, () => {
         const outcome = this.sent ? 'unknown' : 'not-written'
         this.fail(new TidelogError<string>('ABORTED', 'aborted by the caller', { cause: signal.reason, outcome }))
-      }
-      signal.addEventListener('abort', this.#onAbort, { once: true })
+      })
     }
   }
 
@@ -133,7 +131,7 @@ export class AppendEntry {
     if (this.settled) return false
     this.settled = true
     this.#result = result
-    if (this.#onAbort !== undefined) this.#signal!.removeEventListener('abort', this.#onAbort)
+    this.#stopListening?.()
     if (this.order !== null) {
       if (result instanceof TidelogError && !this.doomed) this.order.fail(result)
       this.order.settled()

@@ -4,6 +4,7 @@ import type { TickMessage } from '../protocol/consume-messages.ts'
 import { decodeResolved, encodeResolve } from '../protocol/control-messages.ts'
 import { CONSUME_TYPES_MAX, CONSUME_VCHANNELS_MAX } from '../protocol/limits.ts'
 import { MessageType } from '../protocol/message.ts'
+import { onAbort } from './abort-listeners.ts'
 import { checkName, refused } from './check-record.ts'
 import { GroupStream } from './group-stream.ts'
 import type { ReceivedFrame } from './received-frame.ts'
@@ -25,7 +26,7 @@ export class ConsumedRecords implements RecordStream, AsyncIterator<ConsumedReco
   readonly #vchannels: readonly string[]
   readonly #options: ConsumeOptions
   readonly #onEnd: () => void
-  readonly #onAbort = () => this.#wakeUp()
+  #stopListening: (() => void) | undefined
   #streams = new Map<number, GroupStream>()
   #began = false
   #ended = false
@@ -82,10 +83,10 @@ export class ConsumedRecords implements RecordStream, AsyncIterator<ConsumedReco
         return
       }
       const leave = () => {
-        signal?.removeEventListener('abort', onAbort)
+        stopListening?.()
         this.#tickWaiters = this.#tickWaiters.filter((other) => other !== waiter)
       }
-      const onAbort = () => waiter.reject(abortedError(signal!))
+      let stopListening: (() => void) | undefined
       const waiter: TickWaiter = {
         tick,
         resolve: () => {
@@ -98,8 +99,8 @@ export class ConsumedRecords implements RecordStream, AsyncIterator<ConsumedReco
         },
       }
       this.#tickWaiters.push(waiter)
-      if (signal?.aborted) onAbort()
-      else signal?.addEventListener('abort', onAbort, { once: true })
+      if (signal?.aborted) waiter.reject(abortedError(signal))
+      else if (signal !== undefined) stopListening = onAbort(signal, () => waiter.reject(abortedError(signal)))
     })
   }
 
@@ -201,7 +202,7 @@ export class ConsumedRecords implements RecordStream, AsyncIterator<ConsumedReco
   async #open(): Promise<void> {
     const { signal, from = 'earliest', types, untilCaughtUp = false, onGap } = this.#options
     if (this.#session.closed !== null) throw this.#session.closed
-    signal?.addEventListener('abort', this.#onAbort, { once: true })
+    if (signal !== undefined) this.#stopListening = onAbort(signal, () => this.#wakeUp())
     this.#onBegin()
     const groups = await this.#groups()
     if (this.#ended) return
@@ -285,7 +286,7 @@ export class ConsumedRecords implements RecordStream, AsyncIterator<ConsumedReco
   #finish(): void {
     if (this.#ended) return
     this.#ended = true
-    this.#options.signal?.removeEventListener('abort', this.#onAbort)
+    this.#stopListening?.()
     for (const stream of this.#streams.values()) stream.stop()
     this.#ready = []
     this.#readyHead = 0

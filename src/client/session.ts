@@ -32,6 +32,8 @@ export class Session {
   #serverName = ''
   #waiters: Waiter[] = []
   #trying = false
+  /** When the connection came: one that does not last long is not opened again at once. */
+  #sinceMs = 0
   #retryTimer: { cancel(): void } | null = null
   #closed: TidelogError<string> | null = null
 
@@ -129,7 +131,14 @@ export class Session {
 
   #retry(): void {
     if (this.#trying) return
-    this.#try(this.settings.reconnectTimeoutMs).catch((error: TidelogError<string>) => this.#refuse(error))
+    this.#tryAgain().catch((error: TidelogError<string>) => this.#refuse(error))
+  }
+
+  /** Not at once where connections are lost as soon as they come. */
+  async #tryAgain(): Promise<void> {
+    this.#trying = true
+    await this.#sleep(this.#backoff.nextMs())
+    await this.#try(this.settings.reconnectTimeoutMs)
   }
 
   async #try(timeoutMs: number): Promise<void> {
@@ -175,7 +184,7 @@ export class Session {
   }
 
   #adopt(connection: ClientConnection): void {
-    this.#backoff.reset()
+    this.#sinceMs = this.settings.clock.monotonicMs()
     this.#connection = connection
     const { recordBytesMax, bodyBytesMax, name } = connection.welcome
     this.#limits = { recordBytesMax, bodyBytesMax: Math.min(bodyBytesMax, BODY_BYTES_MAX) }
@@ -190,6 +199,8 @@ export class Session {
   #onLost(connection: ClientConnection, error: TidelogError<string>): void {
     if (this.#connection !== connection) return
     this.#connection = null
+    const { clock, backoffMaxMs } = this.settings
+    if (clock.monotonicMs() - this.#sinceMs >= backoffMaxMs) this.#backoff.reset()
     this.settings.onConnection(this.#closed === null ? { state: 'lost', error } : { state: 'closed' })
     // Those who need it ask again.
   }

@@ -2,6 +2,7 @@
 import { TidelogError } from '../errors.ts'
 import { type ConnectionClock, systemClock } from '../protocol/clock.ts'
 import { NAME_BYTES_MAX } from '../protocol/limits.ts'
+import { onAbort } from './abort-listeners.ts'
 import type { ClientOptions, ConnectionEvent } from './types.ts'
 
 const MiB = 1024 * 1024
@@ -78,13 +79,21 @@ export function abortedError(signal: AbortSignal): TidelogError<string> {
 /** The promise, or TIMEOUT, or ABORTED: what comes first. */
 export function abortable<T>(promise: Promise<T>, { clock, timeoutMs, signal, what }: Deadline): Promise<T> {
   return new Promise((resolve, reject) => {
-    const onAbort = () => {
-      timer.cancel()
-      reject(abortedError(signal!))
+    if (signal?.aborted) {
+      promise.catch(() => {})
+      reject(abortedError(signal))
+      return
     }
+    const stopListening =
+      signal === undefined
+        ? undefined
+        : onAbort(signal, () => {
+            timer.cancel()
+            reject(abortedError(signal))
+          })
     const settle = () => {
       timer.cancel()
-      signal?.removeEventListener('abort', onAbort)
+      stopListening?.()
     }
     const timer = clock.after(Math.min(timeoutMs, 0x7fff_ffff), () => {
       settle()
@@ -102,9 +111,5 @@ export function abortable<T>(promise: Promise<T>, { clock, timeoutMs, signal, wh
         reject(error)
       },
     )
-    if (signal?.aborted) {
-      settle()
-      reject(abortedError(signal))
-    } else signal?.addEventListener('abort', onAbort, { once: true })
   })
 }

@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { connect } from '../../src/client/connect.ts'
 import type { Client, ConsumedRecord, RecordStream } from '../../src/client/types.ts'
@@ -255,6 +258,32 @@ describe('the client', () => {
     const waiting = connect(served.address, { waitForServerMs: 10_000, backoffMs: 1 })
     open.push(await serve(node, {}, served.port))
     open.push(await waiting)
+  })
+
+  it('speaks through a Unix socket', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'tidelog-'))
+    open.push({ close: () => rm(directory, { recursive: true }) })
+    const served = await serve(await MemoryNode.open(1), {}, join(directory, 'node.sock'))
+    open.push(served)
+    const client = await connect(served.address)
+    open.push(client)
+    await client.append('a', { payload: Buffer.from('one') })
+    expect((await collect(client.consume('a', { untilCaughtUp: true }))).map(text)).toEqual(['one'])
+  })
+
+  it('takes one signal for any number of appends, without a warning of a leak', async () => {
+    const { client } = await start(1)
+    const warnings: string[] = []
+    const onWarning = (warning: Error) => warnings.push(warning.message)
+    process.on('warning', onWarning)
+    const { signal } = new AbortController()
+    await Promise.all(Array.from({ length: 500 }, () => client.append('a', {}, { signal })))
+    const producer = await client.producer('a')
+    for (let index = 0; index < 100; index++) await producer.submitBatch([{}], { signal })
+    await producer.flush()
+    await new Promise((resolve) => setImmediate(resolve))
+    process.off('warning', onWarning)
+    expect(warnings).toEqual([])
   })
 
   it('settles everything when it is closed', async () => {

@@ -2,6 +2,7 @@
  * The produce side of a connection: each producer's frames in a group go to the log in the order in which they came, are
  * answered in that order, and once one fails, what came behind it on its vchannels fails too (PROTOCOL 5).
  */
+import { setMaxListeners } from 'node:events'
 import type { BodyHead } from '../../../native-free-storage/index.ts'
 import { TidelogError } from '../../errors.ts'
 import type { AppendedRange } from '../../log-store/log-store.ts'
@@ -108,7 +109,7 @@ export class ProduceLanes {
         slots: [],
         next: 0,
         scheduled: false,
-        abort: new AbortController(),
+        abort: createAbort(),
       }
       this.#lanes.set(key, lane)
     }
@@ -128,7 +129,7 @@ export class ProduceLanes {
       if (slot.produce.generation > lane.turn) {
         lane.turn = slot.produce.generation
         lane.failed.clear()
-        lane.abort = new AbortController()
+        lane.abort = createAbort()
       }
       if (this.#mayGo(lane, slot)) {
         this.#append(lane, slot)
@@ -177,7 +178,7 @@ export class ProduceLanes {
         else this.#fail(lane, slot, error)
         if (notWritten && waitingCodes.has(error.code)) {
           const { abort } = lane
-          lane.abort = new AbortController()
+          lane.abort = createAbort()
           abort.abort()
         }
         this.#settle(lane)
@@ -216,6 +217,13 @@ export class ProduceLanes {
     // One that waited for a barrier before it.
     if (!lane.scheduled && lane.next < lane.slots.length) this.#dispatch(lane)
   }
+}
+
+/** Every frame that waits listens to it: as many as a connection may have in flight. */
+function createAbort(): AbortController {
+  const abort = new AbortController()
+  setMaxListeners(0, abort.signal)
+  return abort
 }
 
 function failedBefore(): TidelogError<string> {
