@@ -42,9 +42,9 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
   },
   DATA_DIRECTORY_INVALID: {
     meaning:
-      'The data directory is not what the daemon expects: another kind of directory, another number of pchannels, or a descriptor that cannot be read. The message says which.',
+      'The directory holds something else than a daemon\'s data, or its descriptor or its catalog of vchannels cannot be read. The message says which.',
     safe: 'Everything: nothing was changed.',
-    next: 'Check --data and --pchannels against the directory (`tidelog describe DIR`); a new directory takes any number.',
+    next: 'Check --data; choose an empty or a new directory, or restore the file that the message names.',
   },
   DIRECTORY_UNFIT: {
     meaning:
