@@ -42,7 +42,7 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
   },
   DATA_DIRECTORY_INVALID: {
     meaning:
-      'The directory holds something else than a daemon\'s data, or its descriptor or its catalog of vchannels cannot be read. The message says which.',
+      "The directory holds something else than a daemon's data, or its descriptor or its catalog of vchannels cannot be read. The message says which.",
     safe: 'Everything: nothing was changed.',
     next: 'Check --data; choose an empty or a new directory, or restore the file that the message names.',
   },
