@@ -56,15 +56,22 @@ export async function readLease(environment: Environment, directory: string): Pr
 export class LeaseFile {
   readonly #environment: Environment
   readonly #directory: string
-  readonly #stillOwner: () => boolean
+  readonly #stillOwner: () => boolean | Promise<boolean>
   #bounds: LeaseBounds
   /** Null until the first write: who gives nothing writes nothing, and a full disk can be opened. */
   #file: DiskFile | null = null
   #sequence = 0
+  /** A write or sync has failed: what the file holds is not known, and it is not written again. */
+  #failure: unknown = null
   #queue: Promise<void> = Promise.resolve()
 
   /** `bounds`: what the predecessor left. `stillOwner`: asked after each extension and before its use. */
-  constructor(environment: Environment, directory: string, bounds: LeaseBounds, stillOwner: () => boolean) {
+  constructor(
+    environment: Environment,
+    directory: string,
+    bounds: LeaseBounds,
+    stillOwner: () => boolean | Promise<boolean>,
+  ) {
     this.#environment = environment
     this.#directory = directory
     this.#bounds = bounds
@@ -75,9 +82,13 @@ export class LeaseFile {
     return this.#bounds
   }
 
-  /** Raises (or, at a clean end, sets exactly) the bounds: durable when it settles. FENCED when there is a newer owner. */
+  /** Raises (or, at a clean end, sets exactly) the bounds: durable when it settles. FENCED when there is a newer owner, DISK_FULL. */
   write(change: Partial<LeaseBounds>): Promise<void> {
-    const run = this.#queue.then(() => this.#write({ ...this.#bounds, ...change }))
+    const run = this.#queue
+      .then(() => this.#write({ ...this.#bounds, ...change }))
+      .catch((error: unknown) => {
+        throw this.#explained(error)
+      })
     this.#queue = run.catch(() => {})
     return run
   }
@@ -88,14 +99,49 @@ export class LeaseFile {
   }
 
   async #write(bounds: LeaseBounds): Promise<void> {
-    if (this.#file === null) await this.#begin(bounds)
-    else await this.#writeSlot(this.#file, bounds)
-    if (!this.#stillOwner()) {
-      throw new TidelogError('FENCED', 'a newer owner has opened the log: its lease is not ours to extend', {
-        outcome: 'not-written',
-      })
+    if (this.#failure !== null) throw this.#failure
+    try {
+      if (this.#file === null) await this.#begin(bounds)
+      else await this.#writeSlot(this.#file, bounds)
+    } catch (error) {
+      if (!isDiskError(error, 'ENOSPC')) this.#failure = error
+      throw error
     }
+    await this.#mustOwn()
     this.#bounds = bounds
+  }
+
+  #explained(error: unknown): unknown {
+    if (isDiskError(error, 'ENOENT'))
+      return new TidelogError('FENCED', 'a newer owner has cleared our lease away', {
+        outcome: 'not-written',
+        cause: error,
+      })
+    // The slots lie in place: only the file of a new owner takes room.
+    if (isDiskError(error, 'ENOSPC') && this.#file === null) {
+      return new TidelogError(
+        'DISK_FULL',
+        `no space for ${LEASE_FILE} in ${this.#directory}. Make room and send again.`,
+        {
+          outcome: 'not-written',
+          retriable: true,
+          cause: error,
+        },
+      )
+    }
+    if (!isDiskError(error)) return error
+    return new TidelogError('IO_FAILED', `the lease in ${this.#directory} could not be written: ${error.message}`, {
+      file: LEASE_FILE,
+      outcome: 'not-written',
+      cause: error,
+    })
+  }
+
+  async #mustOwn(): Promise<void> {
+    if (await this.#stillOwner()) return
+    throw new TidelogError('FENCED', 'a newer owner has opened the log: its lease is not ours to extend', {
+      outcome: 'not-written',
+    })
   }
 
   async #writeSlot(file: DiskFile, bounds: LeaseBounds): Promise<void> {
@@ -119,6 +165,9 @@ export class LeaseFile {
       }
       await file.write(bytes, 0)
       await file.sync()
+      // A new owner removes such files once it has published, and reads the lease afterwards: if there was none when
+      // we looked, the rename comes before that or fails, and never takes the name from the new owner's file.
+      await this.#mustOwn()
       await disk.rename(fresh, path)
       await disk.syncDirectory(this.#directory)
     } catch (error) {

@@ -114,6 +114,8 @@ export interface WriterStart {
   predecessor: Predecessor | null
   /** Copies what was not proven into a new segment, before anything else is written; null: there is nothing to copy. */
   carryOver: (() => Promise<{ segment: BegunSegment; durable: DurablePoint }>) | null
+  /** Of what `carryOver` is going to copy; null: there is nothing. */
+  firstUnprovenTick: bigint | null
   /** Written before anything else: LSNs that may have been given and are not in the log. */
   gapCount: number
 }
@@ -173,6 +175,8 @@ export class LogWriter {
   #deadline: Timer | null = null
   #marker: Timer | null = null
   #lastWatermark = 0n
+  /** First tick of frames that a crash may bring to light, until the manifest has cut them off; no watermark passes it. */
+  #uncutTick: bigint | null
   readonly #counts = {
     appendedRecords: 0,
     appendedFrames: 0,
@@ -207,6 +211,7 @@ export class LogWriter {
     this.#first = start.gapCount > 0 ? ControlFrame.gap({ count: start.gapCount, reason: 'leased' }) : null
     this.#durable = { position: 0, chain: 0n, nextLsn: start.nextLsn, lastTimeTick: start.lastTimeTick }
     this.#carryOver = start.carryOver
+    this.#uncutTick = start.firstUnprovenTick
     if (this.#carryOver !== null || this.#first !== null) this.#schedule()
   }
 
@@ -355,6 +360,7 @@ export class LogWriter {
     const oldest = this.#moving[0]?.header ?? this.#inFlight[0]?.frames[0]?.header
     let tick: bigint | null
     if (oldest !== undefined) tick = oldest.baseTimeTick - 1n
+    else if (this.#uncutTick !== null) tick = this.#uncutTick - 1n
     else if (this.#failure !== null || this.#closing !== null) tick = this.#durable.lastTimeTick
     else tick = this.#ticks.take(1, 0n)
     if (tick !== null && tick > this.#lastWatermark) this.#lastWatermark = tick
@@ -440,7 +446,7 @@ export class LogWriter {
   /** Gives LSNs and ticks: `later` when a lease has to be extended first. */
   #place(pending: PendingFrame): Placement | 'later' | 'refused' {
     if (this.#lsnLease !== null && this.#nextLsn + pending.lsnCount > this.#lsnLease.bounds.lsnBound) {
-      this.#runBusy(this.#extendLsnLease(this.#lsnLease, this.#nextLsn + pending.lsnCount))
+      this.#runBusy(this.#orNoSpace(this.#extendLsnLease(this.#lsnLease, this.#nextLsn + pending.lsnCount)))
       return 'later'
     }
     if (!pending.isIntact()) {
@@ -468,7 +474,7 @@ export class LogWriter {
         return 'refused'
       }
       if (given === null) {
-        this.#runBusy(this.#ticks.extended())
+        this.#runBusy(this.#orNoSpace(this.#ticks.extended()))
         return 'later'
       }
       baseTimeTick = given
@@ -601,6 +607,10 @@ export class LogWriter {
       if (empty) this.#inBackground(this.#dropRetired(predecessor.entry))
       else this.#inBackground(this.#trim(predecessor))
     } catch (error) {
+      if (isDiskError(error, 'ENOSPC') && (await this.#settings.pool.releaseReserve())) {
+        await this.#runCarryOver(carryOver)
+        return
+      }
       this.#onBeginFailed(error)
     }
   }
@@ -629,7 +639,7 @@ export class LogWriter {
       unnamed = await this.#takeFile(this.#lengthOfFirst())
       header.preparedBytes = unnamed.prepared ? unnamed.bytes : 0
       const checksum = await writeSegmentHeader(this.#settings, unnamed, header)
-      if (this.#manifests.isNewest() === false) throw fenced()
+      if (!(await this.#manifests.confirmNewest())) throw fenced()
       begun = await nameSegmentFile(this.#settings, unnamed, header, checksum)
       const { entry } = begun
       await this.#manifests.publish((content) => ({
@@ -653,11 +663,15 @@ export class LogWriter {
     } catch (error) {
       if (unnamed !== null) {
         await dropUnnamed(this.#settings, unnamed)
-        // Not published: nothing can be in it.
-        if (begun !== null)
+        // Not published: nothing can be in it. When that is not certain the next open decides.
+        if (begun !== null && !this.#manifests.isDoubtful)
           await this.#settings.environment.disk
             .unlink(`${this.#settings.directory}/${begun.entry.name}`)
             .catch(() => {})
+      }
+      if (isDiskError(error, 'ENOSPC') && (await this.#settings.pool.releaseReserve())) {
+        await this.#begin()
+        return
       }
       this.#onBeginFailed(error)
       return
@@ -694,7 +708,7 @@ export class LogWriter {
         writeSegmentHeader(this.#settings, unnamed, header),
         finishSegment.seal(writer, this.#owner, this.#nextLsn, nextId),
       ])
-      if (this.#manifests.isNewest() === false) throw fenced()
+      if (!(await this.#manifests.confirmNewest())) throw fenced()
       const begun = await nameSegmentFile(this.#settings, unnamed, header, checksum)
       unnamed = null
       entry.end = end
@@ -715,6 +729,7 @@ export class LogWriter {
   #install(begun: BegunSegment, before: readonly SegmentEntry[]): void {
     this.#active = begun
     this.#noSpace = false
+    this.#uncutTick = null
     this.#predecessor = null
     const { entry, writer } = begun
     this.#durable = { ...this.#durable, position: SEGMENT_HEADER_BYTES, chain: writer.chain, nextLsn: entry.baseLsn }
@@ -755,17 +770,12 @@ export class LogWriter {
   }
 
   async #takeFile(frameLength: number): Promise<UnnamedSegmentFile> {
-    const { alignment, segmentBytes, pool } = this.#settings
+    const { alignment, segmentBytes } = this.#settings
     const usual = nextSegmentBytes(this.#lastSegmentBytes, segmentBytes)
     const needed = SEGMENT_HEADER_BYTES + frameLength + 3 * alignment
     // A frame that is larger than a file gets one of its own size.
     const bytes = needed <= usual ? usual : needed <= segmentBytes ? segmentBytes : Math.ceil(needed / 4096) * 4096
-    try {
-      return await takeSegmentFile(this.#settings, bytes)
-    } catch (error) {
-      if (isDiskError(error, 'ENOSPC') && (await pool.releaseReserve())) return takeSegmentFile(this.#settings, bytes)
-      throw error
-    }
+    return await takeSegmentFile(this.#settings, bytes)
   }
 
   #lengthOfFirst(): number {
@@ -804,7 +814,7 @@ export class LogWriter {
       const refuse = () =>
         new TidelogError(
           'DISK_FULL',
-          `no space for a log segment in ${this.#settings.directory}. Nothing was written; make room and send again.`,
+          `no space for the log in ${this.#settings.directory}. Nothing was written; make room and send again.`,
           {
             outcome: 'not-written',
             retriable: true,
@@ -814,10 +824,18 @@ export class LogWriter {
       for (const { pending } of this.#moving) {
         if (pending === null) continue
         this.#queue.release(pending.queuedBytes)
-        pending.fail(refuse())
+        pending.fail(
+          new TidelogError(
+            'DISK_FULL',
+            `a write did not return, and there is no space to write it again in ${this.#settings.directory}; make room and look whether the records are there`,
+            { outcome: 'unknown', retriable: true, cause },
+          ),
+        )
       }
       if (this.#moving.length > 0) {
-        this.#nextLsn = this.#moving[0]!.header.baseLsn
+        const { header } = this.#moving[0]!
+        this.#nextLsn = header.baseLsn
+        this.#uncutTick ??= header.baseTimeTick
         this.#moving = []
       }
       this.#noSpace = true
@@ -845,6 +863,7 @@ export class LogWriter {
     this.#counts.cuts++
     this.#nextLsn = this.#durable.nextLsn
     this.#leaveActive(null)
+    if (!clean) this.#uncutTick ??= refused[0]?.frames[0]?.header.baseTimeTick ?? null
     for (const { frames } of refused) {
       for (const { pending } of frames) {
         if (pending === null) continue
@@ -1057,6 +1076,16 @@ export class LogWriter {
       ...content,
       retired: content.retired.filter(({ id }) => id !== entry.id),
     }))
+  }
+
+  /** A step without which nothing can be written now, and which can be tried again when there is room. */
+  async #orNoSpace(step: Promise<void>): Promise<void> {
+    try {
+      await step
+      this.#noSpace = false
+    } catch (error) {
+      this.#onBeginFailed(error)
+    }
   }
 
   async #extendLsnLease(lease: LeaseFile, needed: number): Promise<void> {

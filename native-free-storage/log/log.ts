@@ -1,6 +1,7 @@
 /**
  * A log: append with group commit, read, truncate, close. What `openLog` gives.
  */
+import { isDiskError } from '../disk/disk.ts'
 import type { Lock } from '../disk/lock-file.ts'
 import type { Timer } from '../environment.ts'
 import { assert, TidelogError } from '../errors.ts'
@@ -201,7 +202,11 @@ export class Log implements AsyncDisposable {
       )
     }
     if (this.#closing !== null) return Promise.reject(new TidelogError('CLOSED', 'the log is closed'))
-    const run = this.#truncating.then(() => this.#truncate(lsn))
+    const run = this.#truncating
+      .then(() => this.#truncate(lsn))
+      .catch((error: unknown) => {
+        throw asStorageError(error, this.directory)
+      })
     this.#truncating = run.catch(() => {})
     return run
   }
@@ -265,7 +270,7 @@ export class Log implements AsyncDisposable {
     await attempt(lock?.release())
     this.#state.end(new TidelogError('CLOSED', 'the log is closed'))
     this.#state.cache.close()
-    if (failure !== null) throw failure
+    if (failure !== null) throw asStorageError(failure, this.directory)
   }
 
   async #truncate(lsn: number): Promise<void> {
@@ -381,6 +386,17 @@ const emptyStatistics: WriterStatistics = {
   waitingBytes: 0,
   heldBytes: 0,
   inFlight: 0,
+}
+
+/** What the disk reported, in the terms of the engine's border. */
+function asStorageError(error: unknown, directory: string): unknown {
+  if (!isDiskError(error)) return error
+  const full = error.code === 'ENOSPC'
+  return new TidelogError(full ? 'DISK_FULL' : 'IO_FAILED', `the log in ${directory}: ${error.message}`, {
+    file: error.path,
+    retriable: full,
+    cause: error,
+  })
 }
 
 function readOnly(what: string): TidelogError {

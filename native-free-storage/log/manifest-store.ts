@@ -2,12 +2,19 @@
  * The manifest of a log: which generation counts, and how the next one is published. Each change is a new file,
  * written, synced and published by `link`, which fails when a rival was first: then this owner is fenced.
  */
-import { type Disk, isDiskError } from '../disk/disk.ts'
+import { type Disk, type DiskFile, isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
 import { assert, TidelogError } from '../errors.ts'
 import { manifestFileName, parseManifestFileName } from '../format/file-names.ts'
 import { FormatError } from '../format/format-error.ts'
 import { decodeManifest, encodeManifest, MANIFEST_BYTES_MAX, type ManifestContent } from '../format/manifest.ts'
+
+/**
+ * A file of one block that lies ready for the next manifest when the disk is full: it is renamed and overwritten in
+ * place, and the manifest that its successor replaces becomes the next one.
+ */
+export const MANIFEST_SPARE = 'MANIFEST.spare'
+const SPARE_BYTES = 4096
 
 /** How a change is published when the disk is full: frees the reserve; true when that made room. */
 export type ReleaseReserve = () => Promise<boolean>
@@ -69,6 +76,8 @@ export class ManifestStore {
   #ownPath = ''
   #nextPath = ''
   #queue: Promise<void> = Promise.resolve()
+  #doubtful = false
+  #spareUsed = false
   /** Set while it is open whether the next generation's name is ours. */
   #linking: Promise<void> | null = null
 
@@ -113,6 +122,23 @@ export class ManifestStore {
   }
 
   /**
+   * As `isNewest`, once it can be told. Who asks after a file of his exists and renames it only then cannot disturb a
+   * new owner, who removes such files after he has published.
+   */
+  async confirmNewest(): Promise<boolean> {
+    for (;;) {
+      const newest = this.isNewest()
+      if (newest !== undefined) return newest
+      await this.#linking
+    }
+  }
+
+  /** A change that was reported as failed may have been published: what it names must not be removed. */
+  get isDoubtful(): boolean {
+    return this.#doubtful
+  }
+
+  /**
    * Publishes what `change` makes of the content; durable when it settles. Changes run one after the other. FENCED when
    * a rival has published, DISK_FULL, IO_FAILED (then it is not known which generation counts: the log must stop).
    */
@@ -131,34 +157,100 @@ export class ManifestStore {
     const before = this.#content
     const content = { ...change(before), generation: before.generation + 1 }
     try {
-      await this.#write(content).catch(async (error) => {
-        if (!isDiskError(error, 'ENOSPC') || !(await this.#releaseReserve())) throw error
-        await this.#write(content)
-      })
+      const temporary = await this.#prepare(content)
+      await this.#link(temporary, content)
     } catch (error) {
       throw this.#explained(error)
     }
-    await this.unlinkOlder([before.generation])
+    await this.#retire(before.generation)
   }
 
-  async #write(content: ManifestContent): Promise<void> {
-    const { disk } = this.#environment
+  /** The manifest under a name that means nothing, durable. */
+  async #prepare(content: ManifestContent): Promise<string> {
     const nonce = Buffer.from(this.#environment.randomBytes(8)).toString('hex')
-    const name = manifestFileName(content.generation)
-    const temporary = `${this.#directory}/${name}.${nonce}.tmp`
-    const file = await disk.create(temporary, 'none')
+    const temporary = `${this.#directory}/${manifestFileName(content.generation)}.${nonce}.tmp`
+    const bytes = encodeManifest(content)
+    const create = () => this.#environment.disk.create(temporary, 'none')
     try {
-      await file.write(encodeManifest(content), 0)
+      await this.#write(temporary, bytes, create)
+    } catch (error) {
+      if (!isDiskError(error, 'ENOSPC')) throw error
+      if (!(await this.#writeSpare(temporary, bytes))) {
+        await this.#releaseReserve()
+        await this.#write(temporary, bytes, create)
+      }
+    }
+    return temporary
+  }
+
+  async #write(temporary: string, bytes: Buffer, open: () => Promise<DiskFile>): Promise<void> {
+    const file = await open()
+    try {
+      await file.write(bytes, 0)
+      if ((await file.size()) > bytes.length) await file.truncate(bytes.length)
       await file.sync()
       await file.close()
     } catch (error) {
       await file.close().catch(() => {})
-      await disk.unlink(temporary).catch(() => {})
+      await this.#environment.disk.unlink(temporary).catch(() => {})
       throw error
     }
-    await this.#link(temporary, content)
-    await disk.unlink(temporary)
+  }
+
+  /** Without new blocks. False: there is no spare, or it has no room. */
+  async #writeSpare(temporary: string, bytes: Buffer): Promise<boolean> {
+    const { disk } = this.#environment
+    try {
+      await disk.rename(`${this.#directory}/${MANIFEST_SPARE}`, temporary)
+    } catch (error) {
+      if (isDiskError(error, 'ENOENT')) return false
+      throw error
+    }
+    this.#spareUsed = true
+    // After power was lost no name of the old manifest may lead to what is overwritten now.
     await disk.syncDirectory(this.#directory)
+    try {
+      await this.#write(temporary, bytes, () => disk.open(temporary, 'write'))
+      return true
+    } catch (error) {
+      if (isDiskError(error, 'ENOSPC')) return false
+      throw error
+    }
+  }
+
+  /** The generation before the one that counts now: it goes, or becomes the spare when that was used up. */
+  async #retire(generation: number): Promise<void> {
+    const { disk } = this.#environment
+    try {
+      const spare = `${this.#directory}/${MANIFEST_SPARE}`
+      if (generation >= 1 && this.#spareUsed && !disk.existsSync(spare)) {
+        await disk.rename(`${this.#directory}/${manifestFileName(generation)}`, spare)
+        this.#spareUsed = false
+        return
+      }
+    } catch (error) {
+      if (!isDiskError(error)) throw error
+    }
+    await this.unlinkOlder([generation])
+  }
+
+  /** Makes the spare when there is none. Only a comfort for a full disk: what fails is left. */
+  async prepareSpare(): Promise<void> {
+    const { disk } = this.#environment
+    const path = `${this.#directory}/${MANIFEST_SPARE}`
+    try {
+      if (disk.existsSync(path)) return
+      const file = await disk.create(path, 'none')
+      try {
+        await file.write(Buffer.alloc(SPARE_BYTES), 0)
+        await file.sync()
+      } finally {
+        await file.close()
+      }
+    } catch (error) {
+      if (!isDiskError(error)) throw error
+      if (!isDiskError(error, 'EEXIST')) await disk.unlink(path).catch(() => {})
+    }
   }
 
   async #link(temporary: string, content: ManifestContent): Promise<void> {
@@ -171,10 +263,21 @@ export class ManifestStore {
     try {
       await linking
     } catch (error) {
+      // The name may be there all the same.
+      const refused = ['EEXIST', 'ENOENT', 'ENOSPC'].some((code) => isDiskError(error, code))
+      if (!refused) this.#doubtful = true
       await disk.unlink(temporary).catch(() => {})
       throw error
     } finally {
       this.#linking = null
+    }
+    try {
+      // A name that is left over is removed by the next open.
+      await disk.unlink(temporary).catch(() => {})
+      await disk.syncDirectory(this.#directory)
+    } catch (error) {
+      this.#doubtful = true
+      throw error
     }
   }
 
@@ -205,7 +308,7 @@ export class ManifestStore {
         },
       )
     }
-    if (isDiskError(error, 'ENOSPC')) {
+    if (isDiskError(error, 'ENOSPC') && !this.#doubtful) {
       return new TidelogError('DISK_FULL', `no space for a manifest in ${this.#directory}`, {
         retriable: true,
         cause: error,

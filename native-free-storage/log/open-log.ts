@@ -14,7 +14,7 @@ import { loadChecksum } from '../format/checksum.ts'
 import { parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
 import { carryOver, verifiedSuffix } from '../recovery/carry-over.ts'
-import { type FoundSegments, findSegments } from '../recovery/find-tail.ts'
+import { type FoundSegments, type FoundTail, findSegments } from '../recovery/find-tail.ts'
 import { writeMissingIndexes } from '../recovery/missing-indexes.ts'
 import type { TailFrame } from '../recovery/tail-scan.ts'
 import { type FilePool, openFilePool, POOL_DIRECTORY } from '../segment/file-pool.ts'
@@ -24,7 +24,7 @@ import { Log } from './log.ts'
 import { type CheckedLogOptions, checkLogOptions, FRAME_BODY_BYTES_MAX, type LogOptions } from './log-options.ts'
 import { LogState } from './log-state.ts'
 import { LogWriter, type WriterSettings } from './log-writer.ts'
-import { findManifest, ManifestStore, readManifest } from './manifest-store.ts'
+import { findManifest, MANIFEST_SPARE, ManifestStore, readManifest } from './manifest-store.ts'
 import { DEFAULT_MAX_TICK_LEAD_MS, LeasedTickOracle } from './tick-oracle.ts'
 
 const ALIGNMENT = 512
@@ -84,6 +84,8 @@ async function openLocked(
 ): Promise<Log> {
   const { disk } = environment
   const manifests = await fence(environment, directory, checked, pool)
+  // A file that its fenced writer is about to name must not appear after the list is read.
+  await pool.dropForeign()
   // Only now is the tail read: whoever had the log before can acknowledge nothing that is not in it.
   const names = await disk.list(directory)
   // A name that a former process made may not be durable yet.
@@ -91,13 +93,15 @@ async function openLocked(
   const found = await findSegments(environment, directory, manifests.content, names)
   await tidyDirectory(environment, directory, manifests, found, names)
 
-  const { content } = manifests
   const { tail } = found
   const suffix = tail === null ? [] : await verifiedSuffix(environment, directory, tail)
-  const end = recoveredEnd(content, found, suffix)
+  const end = recoveredEnd(manifests.content, found, suffix)
+  await settleManifest(manifests, tail, suffix, end)
+  await manifests.prepareSpare()
+  const { content } = manifests
 
   const bounds = (await readLease(environment, directory)) ?? { tickBound: 0n, lsnBound: 0, sameBoot: true }
-  const stillOwner = (): boolean => manifests.isNewest() !== false
+  const stillOwner = (): Promise<boolean> => manifests.confirmNewest()
   const ownsTicks = options.ticks === undefined
   const needsLease = ownsTicks || content.durability === 'os'
   const lease = needsLease ? new LeaseFile(environment, directory, bounds, stillOwner) : null
@@ -159,6 +163,7 @@ async function openLocked(
             nextSegmentId: tail.nextSegmentId,
             zeroFrom: tail.zeroFrom,
           },
+    firstUnprovenTick: suffix[0]?.header.baseTimeTick ?? null,
     carryOver:
       suffix.length === 0 ? null : () => carryOver({ ...settings }, content.logId, manifests, owner, tail!, suffix),
     // After the machine went down, what was given and lost at level `os` is not known: go on above the lease.
@@ -179,7 +184,12 @@ async function openLocked(
     lock,
     retention: checked.retention,
   })
-  await writer.recovered()
+  try {
+    await writer.recovered()
+  } catch (error) {
+    await log.close().catch(() => {})
+    throw error
+  }
   return log
 }
 
@@ -296,11 +306,36 @@ async function tidyDirectory(
     await disk.syncDirectory(`${directory}/${QUARANTINE}`)
   }
   if (unwanted.length + strange.length > 0) await disk.syncDirectory(directory)
-  if (retired.size > 0) {
-    await manifests.publish((content) => ({
-      ...content,
-      retired: content.retired.filter(({ id }) => !retired.has(id)),
-    }))
+}
+
+/**
+ * What the look at the directory has settled, in one generation: the retired segments are gone, and where nothing has
+ * to be copied the tail ends here. So what a writer that was fenced still has under way lands beyond the end, and no
+ * record comes to light of which the readers were told that none would come.
+ */
+async function settleManifest(
+  manifests: ManifestStore,
+  tail: FoundTail | null,
+  suffix: readonly TailFrame[],
+  end: RecoveredEnd,
+): Promise<void> {
+  const { retired, tail: known } = manifests.content
+  const { proven, entry } = tail ?? {}
+  const isTail = entry === undefined || known?.id === entry.id
+  const cuts = proven !== undefined && suffix.length === 0 && !(isTail && known?.closed === true)
+  if (!cuts && retired.length === 0) return
+  const gone = new Set(retired.map(({ id }) => id))
+  try {
+    await manifests.publish((content) => {
+      const rest = { ...content, retired: content.retired.filter(({ id }) => !gone.has(id)) }
+      if (!cuts) return rest
+      const { position, chain, nextLsn } = proven
+      const closed = { id: entry!.id, baseLsn: entry!.baseLsn, syncedPosition: position, chain, closed: true }
+      return { ...rest, tail: closed, nextLsn, lastTimeTick: end.lastTimeTick }
+    })
+  } catch (error) {
+    // A full disk can be opened: the next generation says it.
+    if (!(error instanceof TidelogError && error.code === 'DISK_FULL')) throw error
   }
 }
 
@@ -308,6 +343,7 @@ function isOwnName(name: string): boolean {
   return (
     parseManifestFileName(name) !== null ||
     name === LEASE_FILE ||
+    name === MANIFEST_SPARE ||
     name === POOL_DIRECTORY ||
     name === QUARANTINE ||
     isLockName(name) ||
@@ -324,14 +360,19 @@ async function chooseWriteWay(environment: Environment, pool: FilePool, checked:
 /** Creates what is missing of the path, each name durable. */
 async function makeDirectories(environment: Environment, directory: string): Promise<void> {
   const { disk } = environment
+  const slash = directory.lastIndexOf('/')
+  const parent = slash < 0 ? '.' : slash === 0 ? '/' : directory.slice(0, slash)
   try {
-    await disk.list(directory)
+    const names = await disk.list(directory)
+    if (names.some((name) => parseManifestFileName(name) !== null)) return
+    // A process that died may have made it: whoever began a log in it has made its name durable.
+    await disk.syncDirectory(parent).catch((error: unknown) => {
+      if (!isDiskError(error, 'EACCES') && !isDiskError(error, 'EPERM')) throw error
+    })
     return
   } catch (error) {
     if (!isDiskError(error, 'ENOENT')) throw error
   }
-  const slash = directory.lastIndexOf('/')
-  const parent = slash < 0 ? '.' : slash === 0 ? '/' : directory.slice(0, slash)
   await makeDirectories(environment, parent)
   await disk.makeDirectory(directory)
   await disk.syncDirectory(parent)
@@ -348,7 +389,8 @@ async function openReadOnly(
       return await lookReadOnly(environment, directory, options, checked)
     } catch (error) {
       // The writer has published, rolled or truncated between two looks.
-      const moved = isDiskError(error, 'ENOENT') || (error instanceof TidelogError && error.code === 'SEGMENT_MISSING')
+      const code = error instanceof TidelogError ? error.code : undefined
+      const moved = isDiskError(error, 'ENOENT') || code === 'SEGMENT_MISSING' || code === 'MANIFEST_DAMAGED'
       if (!moved || attempt >= READ_ATTEMPTS_MAX) throw error
     }
   }

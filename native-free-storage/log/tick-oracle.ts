@@ -24,7 +24,10 @@ export interface TickOracle {
    * written) for a `notBefore` that leads by more than the limit.
    */
   take(count: number, notBefore: bigint): bigint | null
-  /** Settles when the bound has been raised; rejects with IO_FAILED or FENCED when it never will be. */
+  /**
+   * Settles when the bound has been raised; rejects with IO_FAILED or FENCED when it never will be, with DISK_FULL when
+   * there was no room: then `take` tries again.
+   */
   extended(): Promise<void>
   /** A tick that is in a log: everything given from now on is greater. */
   observe(tick: bigint): void
@@ -45,7 +48,7 @@ export function tickToMs(tick: bigint): number {
 
 export interface TickOracleOptions {
   maxTickLeadMs?: number
-  stillOwner?: () => boolean
+  stillOwner?: () => boolean | Promise<boolean>
 }
 
 /** An oracle whose lease lives in `directory`. */
@@ -169,6 +172,8 @@ export class LeasedTickOracle implements TickOracle {
           this.#bound = bound
         },
         (cause) => {
+          // Without room the next one who asks tries again.
+          if (cause instanceof TidelogError && cause.code === 'DISK_FULL') throw cause
           this.#failure =
             cause instanceof TidelogError
               ? cause

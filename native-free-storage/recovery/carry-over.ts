@@ -90,6 +90,9 @@ export async function carryOver(
   let durable: DurablePoint
   try {
     const checksum = await writeSegmentHeader(settings, unnamed, header)
+    if (!(await manifests.confirmNewest())) {
+      throw new TidelogError('FENCED', 'a newer owner has opened the log', { outcome: 'not-written' })
+    }
     segment = await nameSegmentFile(settings, unnamed, header, checksum)
     durable = await copyFrames(settings, tail, suffix, segment, proven)
     const { entry } = segment
@@ -112,8 +115,9 @@ export async function carryOver(
     }))
   } catch (error) {
     await dropUnnamed(settings, unnamed)
-    // Not published: it is not part of the log.
-    if (segment !== null) await environment.disk.unlink(`${directory}/${segment.entry.name}`).catch(() => {})
+    // Not published: it is not part of the log. When that is not certain the next open decides.
+    if (segment !== null && !manifests.isDoubtful)
+      await environment.disk.unlink(`${directory}/${segment.entry.name}`).catch(() => {})
     throw error
   }
   return { segment, durable }

@@ -62,7 +62,8 @@ export async function findSegments(
       (id === first.id || (baseLsn >= first.baseLsn && baseLsn <= known.baseLsn)) &&
       id !== known.id,
   )
-  const members = withoutRivals(before, first.id, walkedFirst.header)
+  // A segment with the base LSN of the first one, when that is the tail: a rival has named it.
+  const members = walked.has(first.id) ? [] : withoutRivals(before, first.id, walkedFirst.header)
   const entries = [...members.map(asEntry), ...tails.map(({ entry }) => entry)]
   const kept = new Set(entries.map(({ id }) => id))
   for (const [index, found] of tails.entries()) {
@@ -160,7 +161,7 @@ async function examine(
         unproven: [],
         closed: true,
         nextSegmentId: scan.seal !== null && scan.end.position === start.position ? scan.seal.nextSegmentId : null,
-        zeroFrom: undefined,
+        zeroFrom: verdict === 'clean' && scan.zeroFrom < scan.fileBytes ? scan.zeroFrom : undefined,
       }
     }
     const sealed = verdict === 'sealed'

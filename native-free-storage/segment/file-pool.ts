@@ -47,18 +47,10 @@ export async function openFilePool(
   const path = `${directory}/${POOL_DIRECTORY}`
   await disk.makeDirectory(path)
   let reserved = false
-  for (const name of await disk.list(path)) {
-    // What a former process prepared is dropped, not used: after a crash between the two directories of a rename, one
-    // file could stand in the pool and in a log.
-    if (name === RESERVE_FILE) reserved = true
-    else if (/\.(prep|new|filling)$/.test(name)) {
-      // One that is stuck and not yet fenced may still be renaming its own.
-      await disk.unlink(`${path}/${name}`).catch((error: unknown) => {
-        if (!isDiskError(error, 'ENOENT')) throw error
-      })
-    }
-  }
-  return new FilePool(environment, path, options.preparedBytesMax ?? DEFAULT_PREPARED_BYTES, reserved)
+  for (const name of await disk.list(path)) if (name === RESERVE_FILE) reserved = true
+  const pool = new FilePool(environment, path, options.preparedBytesMax ?? DEFAULT_PREPARED_BYTES, reserved)
+  await pool.dropForeign()
+  return pool
 }
 
 export class FilePool {
@@ -73,6 +65,8 @@ export class FilePool {
   #reserved: boolean
   #closed = false
   #misses = 0
+  /** Begins the names of this pool's files. */
+  readonly #mark: string
   /** Writers that keep the disk busy by themselves. */
   readonly #busy = new Set<object>()
   #whenCalm: (() => void) | null = null
@@ -82,6 +76,22 @@ export class FilePool {
     this.#environment = environment
     this.#preparedBytesMax = preparedBytesMax
     this.#reserved = reserved
+    this.#mark = Buffer.from(environment.randomBytes(4)).toString('hex')
+  }
+
+  /**
+   * Removes what other processes prepared. It is dropped, not used: after a crash between the two directories of a
+   * rename, one file could stand in the pool and in a log. And a writer that was fenced, but is stuck between its look
+   * at the manifest and the rename, finds its file gone: so it is called again after each fence.
+   */
+  async dropForeign(): Promise<void> {
+    const { disk } = this.#environment
+    for (const name of await disk.list(this.directory)) {
+      if (!/\.(prep|new|filling)$/.test(name) || name.startsWith(this.#mark)) continue
+      await disk.unlink(`${this.directory}/${name}`).catch((error: unknown) => {
+        if (!isDiskError(error, 'ENOENT')) throw error
+      })
+    }
   }
 
   /** A prepared file of exactly `bytes`, or null. */
@@ -239,7 +249,7 @@ export class FilePool {
   }
 
   #nonce(): string {
-    return Buffer.from(this.#environment.randomBytes(8)).toString('hex')
+    return this.#mark + Buffer.from(this.#environment.randomBytes(8)).toString('hex')
   }
 }
 

@@ -2,7 +2,7 @@
  * Writes one segment file: flushes at adjacent positions, several under way at once, each durable in order. Knows
  * positions, the chain and the durable position; knows nothing of records.
  */
-import type { DiskFile } from '../disk/disk.ts'
+import { DiskError, type DiskFile } from '../disk/disk.ts'
 import { assert } from '../errors.ts'
 import { type FrameHeader, FrameKind, lastTickOf } from '../format/frame-header.ts'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
@@ -94,7 +94,13 @@ export class SegmentWriter {
   /** Writes a flush at its position: settles when it is durable at the log's level. */
   async write(bytes: Buffer, position: number): Promise<void> {
     await this.file.write(bytes, position)
-    if (this.#durability === 'disk' && this.#mode === 'fdatasync') await this.file.sync()
+    if (this.#durability !== 'disk' || this.#mode !== 'fdatasync') return
+    try {
+      await this.file.sync()
+    } catch (cause) {
+      // Also for want of room: the bytes are in the cache, and may come to light. Not a refusal.
+      throw new DiskError('EIO', 'sync', this.file.path, { cause })
+    }
   }
 
   /** Writes the seal behind the last flush, durably at every level. */

@@ -106,6 +106,45 @@ export async function crashEverywhere(space: CrashSpace, wanted: number): Promis
   return counts
 }
 
+/**
+ * The process dies, the machine goes on: at each of `wanted` steps spread over the workload, in a run of its own. What
+ * was written is there, so that nothing acknowledged may be gone, whatever the durability of the log.
+ */
+export async function dieEverywhere(space: CrashSpace, wanted: number): Promise<number> {
+  await loadChecksum()
+  const steps = await countSteps(space)
+  const random = new Random(`${space.seed}/${space.workload.name}/deaths`)
+  for (let i = 0; i < wanted; i++) {
+    const at = wanted >= steps ? i % steps : Math.floor(((i + random.fraction()) * steps) / wanted)
+    const disk = newDisk(space)
+    const session = sessionOn(space, disk)
+    const died = new Promise<void>((resolve) => {
+      disk.onStep = (step) => {
+        if (step < at) return
+        disk.onStep = undefined
+        session.stopped = true
+        session.disk.processCrash(`${space.seed}/${at}`)
+        resolve()
+      }
+    })
+    await Promise.race([died, space.workload.run(session)])
+    disk.onStep = undefined
+    const ledger = session.ledger.copy()
+    const next = sessionOn(space, session.disk.nextProcess(), ledger)
+    try {
+      await goOn(next)
+      await readBack(next)
+      await readBack(next)
+      demandNoOrphans(next.disk)
+    } catch (error) {
+      throw new CrashFailure(space, at, 'the process alone died', error, disk.trace)
+    } finally {
+      disk.powerLoss()
+    }
+  }
+  return wanted
+}
+
 interface Collection {
   from: number
   steps: number
@@ -218,7 +257,7 @@ export async function examine(space: CrashSpace, state: CrashState, crashRecover
 }
 
 /** The first life after a crash. */
-async function goOn(session: Session): Promise<void> {
+export async function goOn(session: Session): Promise<void> {
   const { ledger } = session
   const log = await session.open()
   await ledger.check(log)
@@ -235,7 +274,7 @@ async function goOn(session: Session): Promise<void> {
   await log.close()
 }
 
-async function readBack(session: Session) {
+export async function readBack(session: Session) {
   const log = await session.open()
   const found = await session.ledger.check(log)
   session.watermark()
@@ -245,7 +284,7 @@ async function readBack(session: Session) {
 
 const plain = (_key: string, value: unknown): unknown => (typeof value === 'bigint' ? String(value) : value)
 
-function demandNoOrphans(disk: SimDisk): void {
+export function demandNoOrphans(disk: SimDisk): void {
   const ours = /^(MANIFEST-\d{20}|MANIFEST\.spare|LOCK\.spare|LEASE|\d{20}-[0-9a-f]{16}\.(seg|idx))$/
   const names = disk.paths().map((path) => path.slice(logDirectory.length + 1))
   const orphans = names.filter((name) => !ours.test(name) && !/^quarantine\/|^pool\/reserve/.test(name))

@@ -1,7 +1,7 @@
 /** The engine on the simulated disk: power is lost before each disk operation of fixed workloads. */
 import { describe, expect, it } from 'vitest'
 import { budget } from '../budget.ts'
-import { type CrashCounts, type CrashSpace, crashEverywhere } from './crash-runner.ts'
+import { type CrashCounts, type CrashSpace, crashEverywhere, dieEverywhere } from './crash-runner.ts'
 import { ways, workloads } from './log-workloads.ts'
 
 const seed = process.env.TIDELOG_SEED ?? '1'
@@ -14,7 +14,7 @@ for (const workload of workloads) {
 }
 
 describe('a log after power was lost', () => {
-  const perSpace = Math.ceil(budget({ small: 400, ci: 4_000, soak: 1_000_000 }) / spaces.length)
+  const perSpace = Math.ceil(budget({ small: 400, ci: 5_000, soak: 1_000_000 }) / spaces.length)
   const total: CrashCounts = { states: 0, exhausted: 0, points: 0, recoveryCrashes: 0 }
 
   for (const space of spaces) {
@@ -31,4 +31,14 @@ describe('a log after power was lost', () => {
     )
     expect(total.states).toBeGreaterThan(perSpace * spaces.length * 0.6)
   })
+})
+
+describe('a log after its process died', () => {
+  const perSpace = Math.ceil(budget({ small: 100, ci: 1_600, soak: 100_000 }) / (spaces.length / 2))
+  for (const space of spaces.filter(({ names }) => names === 'strict')) {
+    const { workload, way } = space
+    it(`has all that was acknowledged: ${workload.name}, ${way.mode}, depth ${way.depth}, ${way.durability}`, async () => {
+      expect(await dieEverywhere(space, perSpace)).toBe(perSpace)
+    })
+  }
 })

@@ -78,21 +78,23 @@ export class Ledger {
   known = new Map<number, FoundRecord>()
   /** At durability `os` power was lost: what was acknowledged before may be gone, and a recorded gap in its place. */
   mayLoseBelow = 0
+  #failedEpochs = new Set<number>()
 
   copy(): Ledger {
     const copy = new Ledger()
     Object.assign(copy, this)
     copy.submissions = this.submissions.map((submission) => ({ ...submission }))
+    copy.#failedEpochs = new Set(this.#failedEpochs)
     copy.known = new Map(this.known)
     return copy
   }
 
   /** Appends to the log; settles when the append does, whatever its outcome. */
-  async submit(log: Log, sizes: readonly number[]): Promise<TidelogError | null> {
+  async submit(log: Log, sizes: readonly number[], epoch = this.epoch): Promise<TidelogError | null> {
     const submission: Submission = {
       firstId: this.nextId,
       count: sizes.length,
-      epoch: this.epoch,
+      epoch,
       outcome: 'pending',
       firstLsn: -1,
       firstTimeTick: 0n,
@@ -107,8 +109,11 @@ export class Ledger {
       const { outcome } = error as TidelogError
       demand(outcome !== undefined, () => `an append failed without an outcome: ${error}`)
       submission.outcome = outcome
+      const { code } = error as TidelogError
+      if (code === 'POISONED' || code === 'FENCED') this.#failedEpochs.add(epoch)
       return error as TidelogError
     }
+    demand(!this.#failedEpochs.has(epoch), () => `record ${submission.firstId} was acknowledged after a failure`)
     submission.outcome = 'acknowledged'
     submission.firstLsn = result.firstLsn
     submission.firstTimeTick = result.firstTimeTick
@@ -126,9 +131,8 @@ export class Ledger {
     return null
   }
 
-  tellWatermark(log: Log): void {
+  tellWatermark(log: Log, epoch = this.epoch): void {
     const tick = log.watermark()
-    const { epoch } = this
     // A new owner begins below it, and says so by a tick that its consumers know already.
     demand(epoch !== this.lastTold.epoch || tick >= this.lastTold.tick, () => {
       return `the watermark went back from ${this.lastTold.tick} to ${tick}`
@@ -144,14 +148,15 @@ export class Ledger {
   }
 
   /** Reads the whole log and checks it against all that is known. What was read is known afterwards. */
-  async check(log: Log): Promise<FoundLog> {
+  async check(log: Log, tailMayWait = false): Promise<FoundLog> {
     const found = await readAll(log)
-    this.checkFound(found)
+    this.checkFound(found, tailMayWait)
     for (const record of found.records) this.known.set(record.lsn, record)
     return found
   }
 
-  checkFound(found: FoundLog): void {
+  /** `tailMayWait`: what stands behind the end of the log waits for room on the disk. */
+  checkFound(found: FoundLog, tailMayWait = false): void {
     const { records, gaps, firstLsn, nextLsn } = found
     demand(firstLsn >= this.firstLsn, () => `truncated before ${this.firstLsn}, yet the log begins at ${firstLsn}`)
     demand(firstLsn <= this.askedFirstLsn, () => `the log begins at ${firstLsn}; asked was ${this.askedFirstLsn}`)
@@ -190,7 +195,7 @@ export class Ledger {
     for (const known of this.known.values()) {
       if (known.lsn < firstLsn) continue
       const here = byLsn.get(known.lsn)
-      if (here === undefined && known.lsn < this.mayLoseBelow) continue
+      if (here === undefined && (known.lsn < this.mayLoseBelow || (tailMayWait && known.lsn >= nextLsn))) continue
       demand(here !== undefined, () => `LSN ${known.lsn} (record ${known.id}), which was acknowledged or read, is gone`)
       demand(here.id === known.id, () => `LSN ${known.lsn} was record ${known.id}, and is ${here.id}`)
       demand(here.timeTick === known.timeTick, () => `the tick of LSN ${known.lsn} has changed`)

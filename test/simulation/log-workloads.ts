@@ -3,7 +3,7 @@
  * same disk operations, and a crash can be put before each of them.
  */
 import type { Environment } from '../../native-free-storage/environment.ts'
-import { type Log, type LogOptions, openLog } from '../../native-free-storage/index.ts'
+import { type Log, type LogOptions, openLog, type TidelogError } from '../../native-free-storage/index.ts'
 import { Ledger } from './log-ledger.ts'
 import type { SimDisk } from './sim-disk.ts'
 import { simEnvironment } from './sim-environment.ts'
@@ -39,6 +39,9 @@ export class Session {
   /** Changes what the engine sees of the disk: for engines that are broken on purpose. */
   wrap: (environment: Environment) => Environment = (environment) => environment
   log!: Log
+  /** The run is over: nothing more is opened. */
+  stopped = false
+  #epoch = 0
   #environment: { disk: SimDisk; value: Environment } | undefined
 
   constructor(disk: SimDisk, way: Way, seed: number | string = 0, ledger = new Ledger()) {
@@ -69,17 +72,18 @@ export class Session {
   }
 
   async open(more: LogOptions = {}): Promise<Log> {
-    this.ledger.epoch++
+    if (this.stopped) await new Promise(() => {})
+    this.#epoch = ++this.ledger.epoch
     this.log = await openLog(logDirectory, this.options(more))
     return this.log
   }
 
-  submit(...sizes: number[]): Promise<unknown> {
-    return this.ledger.submit(this.log, sizes)
+  submit(...sizes: number[]): Promise<TidelogError | null> {
+    return this.ledger.submit(this.log, sizes, this.#epoch)
   }
 
   watermark(): void {
-    this.ledger.tellWatermark(this.log)
+    this.ledger.tellWatermark(this.log, this.#epoch)
   }
 
   async sleep(ms: number): Promise<void> {
