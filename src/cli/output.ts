@@ -2,9 +2,9 @@
  * Standard output: data only, with back-pressure. What is written in one turn leaves in one write. A reader that went
  * away (EPIPE, as with `| head -1`) is not an error: `gone` tells the command to stop quietly.
  */
-import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 import type { Writable } from 'node:stream'
 import { TidelogError } from '../errors.ts'
+import { PipeReader } from './pipe-reader.ts'
 
 /** Bytes that gather before a writer has to wait. */
 const gatherBytes = 64 * 1024
@@ -81,24 +81,23 @@ export class Output {
 
   /**
    * For a command that may print nothing for long: notices that the reader of the pipe went away although nothing is
-   * written. Opening a pipe for writing without waiting fails with ENXIO when nobody reads it. Linux only; elsewhere,
-   * and where the output is no pipe, the next write tells. Returns what ends the watch.
+   * written. Where that cannot be told, the next write tells. Await it before anything is written: that the reader has
+   * gone is only known once it was seen. Gives what ends the watch.
    */
-  watchReader(descriptor = 1): () => void {
-    try {
-      if (process.platform !== 'linux' || !fstatSync(descriptor).isFIFO()) return () => {}
-    } catch {
-      return () => {}
+  async watchReader(descriptor = 1): Promise<() => void> {
+    const reader = PipeReader.of(descriptor)
+    if (reader === null) return () => {}
+    let ended = false
+    let timer: NodeJS.Timeout | undefined
+    const check = async () => {
+      const state = await reader.state().catch(() => 'unknown' as const)
+      if (state === 'gone') this.#gone.abort()
+      if (state === 'reading' && !ended) timer = setTimeout(check, readerCheckMs).unref()
     }
-    const timer = setInterval(() => {
-      try {
-        closeSync(openSync(`/proc/self/fd/${descriptor}`, constants.O_WRONLY | constants.O_NONBLOCK))
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENXIO') this.#gone.abort()
-        else clearInterval(timer)
-      }
-    }, readerCheckMs)
-    timer.unref()
-    return () => clearInterval(timer)
+    await check()
+    return () => {
+      ended = true
+      clearTimeout(timer)
+    }
   }
 }

@@ -63,7 +63,7 @@ async function runConsume(names: string[], options: ConsumeOptions, context: Com
   for (const name of names) requireVchannelName(name)
   const run = new ConsumeRun([...new Set(names)], options, context)
   if (options.limit === 0) return
-  const unwatch = context.out.watchReader()
+  const unwatch = options.untilCaughtUp ? () => {} : await context.out.watchReader()
   try {
     await withClient(options.server, context, (client) => run.run(client))
   } finally {
