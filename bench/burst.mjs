@@ -11,6 +11,8 @@ import { MIB, openBenchLog, SEGMENT_BYTES, warmUp } from './harness/warm-log.mjs
 const RECORD_BYTES = 1024
 const BATCH_RECORDS = 1024
 const BATCHES_IN_FLIGHT = 8
+/** They are short: about a tenth of a second. */
+const BURSTS_A_ROUND = 3
 /** Of the prepared bytes, how many are appended: the rest is for tables, headers and the ends of files. */
 const USED_PART = 0.92
 
@@ -27,8 +29,8 @@ export const burst = {
     await warmUp(opened)
 
     const rounds = []
-    // The first round is not counted.
-    for (let round = -1; round < context.rounds; round++) {
+    // The first burst is not counted.
+    for (let round = -1; round < context.rounds * BURSTS_A_ROUND; round++) {
       await opened.settled()
       const { preparedBytes } = pool.statistics()
       const appends = Math.floor((preparedBytes * USED_PART) / (BATCH_RECORDS * RECORD_BYTES))
@@ -63,8 +65,8 @@ export const burst = {
       })
     }
     await opened.close()
-    const rows = rounds.map((round, index) => ({ round: `${index + 1}`, ...round }))
-    rows.push({ round: 'median', ...medians(rounds) })
+    const rows = rounds.map((round, index) => ({ burst: `${index + 1}`, ...round }))
+    rows.push({ burst: 'median', ...medians(rounds) })
     context.show({
       title: `Burst: batches of ${BATCH_RECORDS} records of ${RECORD_BYTES} B, ${BATCHES_IN_FLIGHT} in flight, inside the prepared files`,
       columns,
@@ -75,7 +77,7 @@ export const burst = {
 }
 
 const columns = [
-  { key: 'round', title: 'round', format: 'text' },
+  { key: 'burst', title: 'burst', format: 'text' },
   { key: 'preparedBytes', title: 'prepared MiB', format: 'mebibytes' },
   { key: 'payloadBytes', title: 'appended MiB', format: 'mebibytes' },
   { key: 'recordsPerSecond', title: 'records/s', format: 'count' },
@@ -93,7 +95,7 @@ const columns = [
 
 const notes = [
   'raw: the same number of bytes, in writes as large as the mean flush, each synced, over prepared files (MB/s).',
-  'payload/raw: payload bytes against the faster raw way. Aim: 0.9.',
+  'payload/raw: payload bytes against the faster raw way of the round; the median is that of the ratios. Aim: 0.9.',
 ]
 
 /** Files as the pool prepares them, written once from end to end. */

@@ -10,6 +10,7 @@ import { MIB, openBenchLog } from './harness/warm-log.mjs'
 
 const RECORD_BYTES = 1024
 const LOG_BYTES = 256 * MIB
+const RECORDS = LOG_BYTES / RECORD_BYTES
 const READ_BYTES = MIB
 
 const logs = [
@@ -47,6 +48,9 @@ export const catchUp = {
           await readRecords(opened.log),
         ]
         if (round < 0) continue
+        for (const { records = RECORDS } of found) {
+          if (records !== RECORDS) throw new Error(`${records} records were read of ${RECORDS} that were acknowledged`)
+        }
         for (const [at, list] of [raw, byFrame, rawHashed, byRecord].entries()) list.push(found[at])
       }
       await opened.close()
@@ -96,7 +100,7 @@ async function write(context, directory, inFlight, batchRecords) {
   const records = makeRecords(4096, RECORD_BYTES)
   await appendExactly({
     start: batchRecords === 1 ? singleAppends(log, records) : batchAppends(log, records, batchRecords),
-    appends: LOG_BYTES / RECORD_BYTES / batchRecords,
+    appends: RECORDS / batchRecords,
     inFlight,
     statistics: () => log.statistics(),
   })

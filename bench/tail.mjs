@@ -104,14 +104,19 @@ class TailRun {
 
   /** One at a time (`perSecond` 0: the next when the last was delivered), or so many a second, whatever settles. */
   async appendFor(forMs, perSecond) {
-    const following = Array.from({ length: this.#followers }, () => this.#follow())
+    const following = Promise.all(Array.from({ length: this.#followers }, () => this.#follow()))
+    // A follower ends before it is told to only by an error.
+    await Promise.race([following, this.#appendAndWait(forMs, perSecond)])
+    for (const abort of this.#aborts) abort.abort()
+    await following
+  }
+
+  async #appendAndWait(forMs, perSecond) {
     // The followers wait at the end of the log before the first append.
     await new Promise((resolve) => setTimeout(resolve, 20))
     if (perSecond === 0) await this.#oneAtATime(forMs)
     else await this.#steadily(forMs, perSecond)
     await this.#allDelivered()
-    for (const abort of this.#aborts) abort.abort()
-    await Promise.all(following)
   }
 
   async #oneAtATime(forMs) {
