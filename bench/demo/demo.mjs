@@ -1,0 +1,264 @@
+// `npm run demo`: real input through a daemon that is killed on the way.
+//
+// 341,479 word vectors (GloVe, 100 dimensions) go as Insert messages over four vchannels into a daemon that this program
+// starts, while another process tails them. In the middle the daemon is killed with SIGKILL and started again; both
+// sides resume through the client library's reconnect. At the end a fresh consumer, a process of its own, reads
+// everything back and compares each vector bit by bit with the source, and `verify` reads the files at rest.
+//
+// Exit status 0 only if no acknowledged word is missing or changed. What is promised until the log has deduplication,
+// and how an answer `unknown` is resolved, stands in word-lane.mjs. SIGKILL takes the process, not what it has handed to
+// the operating system: what a power cut may leave is the simulated disk's matter (test/simulation/).
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { connect } from 'tidelog'
+import { killChildren, verifyFiles, verifyProblems } from '../harness/daemon-process.mjs'
+import { within } from '../harness/deadline.mjs'
+import { DiskWatch, diskBytes, mebibytes } from '../harness/disk-use.mjs'
+import { Random } from '../harness/random.mjs'
+import { AcknowledgedWords } from './acknowledged-words.mjs'
+import { startChild } from './child.mjs'
+import { KilledDaemon } from './killed-daemon.mjs'
+import { WordLane } from './word-lane.mjs'
+import { VECTOR_BYTES, wordCount, wordVectors } from './word-vectors.mjs'
+import { recordOf, vchannels } from './words.mjs'
+
+const CHILD_LIMIT_MS = 600_000
+const TAIL_START_LIMIT_MS = 30_000
+const PROGRESS_INTERVAL_MS = 1_000
+const DISK_LOOK_INTERVAL_MS = 500
+
+const usage = `npm run demo [-- FLAGS]
+
+  --kills N    SIGKILLs of the daemon, spread over the words (default 1: in the middle)
+  --words N    so many words instead of all
+  --seed N     decides when the daemon is killed (default: a new one, printed)
+  --keep       leaves the data directory where it is`
+
+// Whatever still runs when the verdict is known has nothing to add.
+process.exit(await main())
+
+/** @returns {Promise<number>} */
+async function main() {
+  const options = readFlags()
+  if (options === null) return 2
+  const directory = await mkdtemp(join(tmpdir(), 'tidelog-demo-'))
+  const interrupted = new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => resolve(130))
+  })
+  try {
+    return await Promise.race([run({ ...options, directory }), /** @type {Promise<number>} */ (interrupted)])
+  } catch (error) {
+    console.error(error)
+    return 1
+  } finally {
+    killChildren()
+    if (options.keep) console.log(`kept        ${directory}`)
+    else await rm(directory, { recursive: true, force: true, maxRetries: 5 })
+  }
+}
+
+function readFlags() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        kills: { type: 'string', default: '1' },
+        words: { type: 'string' },
+        seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+        keep: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    })
+    const { keep, help } = values
+    if (help) throw new Error('')
+    const kills = count(values.kills, '--kills', 0)
+    const words = values.words === undefined ? Number.POSITIVE_INFINITY : count(values.words, '--words', 1)
+    return { kills, words, seed: count(values.seed, '--seed', 0), keep }
+  } catch (error) {
+    const { message } = /** @type {Error} */ (error)
+    console.error(message === '' ? usage : `${message}\n\n${usage}`)
+    return null
+  }
+}
+
+/** @param {string} text @param {string} flag @param {number} least @returns {number} */
+function count(text, flag, least) {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < least || text.trim() === '') {
+    throw new Error(`${flag} is an integer from ${least} on, not ${JSON.stringify(text)}`)
+  }
+  return value
+}
+
+/**
+ * @param {{ kills: number, words: number, seed: number, directory: string }} options
+ * @returns {Promise<number>} the exit status
+ */
+async function run({ kills, words, seed, directory }) {
+  const total = Math.min(words, await wordCount())
+  const data = join(directory, 'data')
+  console.log(`words       ${grouped(total)} of ${VECTOR_BYTES} bytes each, seed ${seed}`)
+  const watch = new DiskWatch(directory, DISK_LOOK_INTERVAL_MS)
+  const daemon = new KilledDaemon(data)
+  const address = await daemon.start()
+  console.log(`daemon      ${address}, data in ${data}`)
+
+  let tailed = 0
+  /** @type {(value?: unknown) => void} */
+  let follows = () => {}
+  const following = new Promise((resolve) => {
+    follows = resolve
+  })
+  const tail = startChild('tail.mjs', [address], ({ seen }) => {
+    tailed = seen ?? tailed
+    follows()
+  })
+  await Promise.race([within(following, TAIL_START_LIMIT_MS, 'the start of the tail'), tail.failed])
+  const acknowledged = new AcknowledgedWords(total)
+  const progress = setInterval(() => {
+    console.log(`            ${grouped(acknowledged.count)} acknowledged, ${grouped(tailed)} tailed`)
+  }, PROGRESS_INTERVAL_MS)
+  const produced = await Promise.race([
+    produce({ address, daemon, acknowledged, kills, seed }),
+    tail.failed,
+    daemon.failed,
+  ])
+  clearInterval(progress)
+  await daemon.restarted()
+
+  tail.send({ ends: Object.fromEntries(produced.ends) })
+  const { done: tailing } = await tail.result(CHILD_LIMIT_MS)
+  console.log(`            ${grouped(acknowledged.count)} acknowledged, ${grouped(tailing.seen)} tailed`)
+
+  const acknowledgedPath = join(directory, 'acknowledged')
+  await acknowledged.save(acknowledgedPath)
+  const read = await startChild('read-back.mjs', [address, acknowledgedPath]).result(CHILD_LIMIT_MS)
+  await daemon.stop()
+  await watch.look()
+  watch.stop()
+  const verified = await verifyFiles(data)
+  const restBytes = await diskBytes(data)
+
+  const { tookMs, lanes } = produced
+  console.log(
+    `produced    ${rate(acknowledged.count, tookMs)} in ${seconds(tookMs)}, outages and reading the source included`,
+  )
+  console.log(
+    `unknown     ${grouped(lanes.unknown)} appends, of which ${grouped(lanes.foundWritten)} stood in the log; ` +
+      `${grouped(lanes.sentAgain)} words sent again`,
+  )
+  for (const [index, kill] of daemon.kills.entries()) {
+    console.log(
+      `SIGKILL ${index + 1}   at ${grouped(kill.words)} acknowledged words; listening again after ` +
+        `${milliseconds(kill.listeningMs)}, next acknowledgement after ${milliseconds(kill.acknowledgedMs)}`,
+    )
+  }
+  console.log(
+    `tailed      ${rate(tailing.seen, tailing.tookMs)}, ${tailing.reconnects} reconnects, ${tailing.p50Ms} ms p50 and ` +
+      `${tailing.p99Ms} ms p99 from time tick to delivery, outages included`,
+  )
+  console.log(
+    `read back   ${rate(read.records, read.tookMs)}, ${mebibytes((read.payloadBytes / read.tookMs) * 1000)}/s of ` +
+      `vectors, in ${seconds(read.tookMs)}; ${grouped(read.repeated)} repeated, ${grouped(read.outOfOrder)} out of order`,
+  )
+  console.log(
+    `disk        ${mebibytes(read.payloadBytes)} of vectors, ${mebibytes(logBytes(verified))} of log, ` +
+      `${mebibytes(restBytes)} at rest with what is prepared, ${mebibytes(watch.peakBytes)} at most`,
+  )
+
+  const problems = [...read.examples, ...verifyProblems(verified)]
+  const wrong = read.missing + read.changed + read.foreign
+  if (read.missing > 0) problems.push(`${read.missing} acknowledged words are missing`)
+  if (read.changed > 0) problems.push(`${read.changed} records were changed`)
+  if (read.foreign > 0) problems.push(`${read.foreign} records were not produced by the demo`)
+  if (acknowledged.count !== total) problems.push(`${total - acknowledged.count} words were never acknowledged`)
+  if (tailing.outOfOrder > 0) problems.push(`the tail was given ${tailing.outOfOrder} records out of order or twice`)
+  if (tailing.sum !== read.sum) problems.push(`the tail was given other records than the read-back (${tailing.seen})`)
+  console.log(
+    `verify      ${verified.report.clean ? 'clean' : 'NOT CLEAN'}, status ${verified.status}, in ${seconds(verified.tookMs)}`,
+  )
+  for (const problem of problems) console.log(`PROBLEM     ${problem}`)
+  console.log(
+    problems.length === 0
+      ? `VERDICT     ok: all ${grouped(total)} words were acknowledged, none is missing, every bit is that of the source, ` +
+          `after ${kills} SIGKILL${kills === 1 ? '' : 's'} (seed ${seed})`
+      : `VERDICT     FAILED: ${wrong} of ${grouped(total)} words missing or changed, ${problems.length} problems (seed ${seed})`,
+  )
+  return problems.length === 0 ? 0 : 1
+}
+
+/**
+ * @param {{ address: string, daemon: KilledDaemon, acknowledged: AcknowledgedWords, kills: number, seed: number }} options
+ */
+async function produce({ address, daemon, acknowledged, kills, seed }) {
+  const total = acknowledged.words
+  const random = new Random(seed)
+  // Each in the middle of its share of the words, give or take a tenth of it.
+  const killsAt = Array.from({ length: kills }, (_, index) =>
+    Math.floor((total * (index + 1 + (random.between(0, 200) - 100) / 1000)) / (kills + 1)),
+  )
+  let nextKill = 0
+  /** @type {Map<string, number>} */
+  const ends = new Map()
+  const client = await connect(address, {
+    name: 'demo-producer',
+    onConnection: ({ state }) => {
+      if (state === 'connected') daemon.connected()
+    },
+  })
+  const lanes = await Promise.all(
+    vchannels.map(async (vchannel) => {
+      const producer = await client.producer(vchannel)
+      return new WordLane(client, producer, recordOf, (id, lsn, timeTick) => {
+        acknowledged.add(id, lsn, timeTick)
+        ends.set(vchannel, Math.max(lsn, ends.get(vchannel) ?? -1))
+        daemon.acknowledged()
+        while (nextKill < kills && acknowledged.count >= (killsAt[nextKill] ?? 0)) {
+          nextKill++
+          daemon.kill(() => acknowledged.count)
+        }
+      })
+    }),
+  )
+  const startedMs = performance.now()
+  for await (const word of wordVectors(total)) {
+    const lane = /** @type {WordLane} */ (lanes[word.id % lanes.length])
+    await lane.push(word)
+  }
+  await Promise.all(lanes.map((lane) => lane.finish()))
+  const tookMs = performance.now() - startedMs
+  await client.close()
+  const counts = { unknown: 0, foundWritten: 0, sentAgain: 0 }
+  for (const lane of lanes) {
+    counts.unknown += lane.counts.unknown
+    counts.foundWritten += lane.counts.foundWritten
+    counts.sentAgain += lane.counts.sentAgain
+  }
+  return { ends, tookMs, lanes: counts }
+}
+
+/** @param {{ report: import('../harness/daemon-process.mjs').VerifyReport }} verified @returns {number} */
+function logBytes({ report }) {
+  return report.logs.reduce((sum, { bytes }) => sum + bytes, 0)
+}
+
+/** @param {number} number @returns {string} */
+function grouped(number) {
+  return number.toLocaleString('en')
+}
+
+/** @param {number} words @param {number} tookMs @returns {string} */
+function rate(words, tookMs) {
+  return `${grouped(Math.round((words / tookMs) * 1000))} words/s`
+}
+
+/** @param {number} ms @returns {string} */
+function seconds(ms) {
+  return `${(ms / 1000).toFixed(1)} s`
+}
+
+/** @param {number | null} ms @returns {string} */
+function milliseconds(ms) {
+  return ms === null ? 'the end' : `${Math.round(ms)} ms`
+}
