@@ -8,6 +8,7 @@ import {
   RECORD_BYTES_MAX,
   WRITE_STALL_TIMEOUT_MS,
 } from '../../protocol/limits.ts'
+import { ByteBudget } from './byte-budget.ts'
 
 /** Counters of the connection layer. Called on the hot path: cheap, and never throwing. */
 export interface ConnectionMetrics {
@@ -58,6 +59,8 @@ export interface ConnectionOptions {
   recordBytesMax: number
   /** Bytes of bodies without an answer beyond which nothing is read from the socket. */
   produceBytesMax: number
+  /** Of all connections of the node together: when it is full, those that hold a part of it are not read from. */
+  produceBudget: ByteBudget
   /** Bytes waiting to be sent beyond which no frame is added, and nothing is read. */
   writeBufferBytes: number
   consumersMax: number
@@ -77,6 +80,7 @@ export const connectionDefaults: Readonly<ConnectionOptions> = {
   bodyBytesMax: BODY_BYTES_MAX,
   recordBytesMax: RECORD_BYTES_MAX,
   produceBytesMax: 32 * 1024 * 1024,
+  produceBudget: new ByteBudget(256 * 1024 * 1024),
   writeBufferBytes: 1024 * 1024,
   consumersMax: 1024,
   requestsMax: 64,

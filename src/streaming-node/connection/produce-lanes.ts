@@ -13,6 +13,7 @@ import { encodeProduced, type Produce } from '../../protocol/produce-messages.ts
 import { violation } from '../../protocol/violation.ts'
 import { errorToWire } from '../../protocol/wire-error.ts'
 import type { NodeService } from '../node-service.ts'
+import type { ByteBudget } from './byte-budget.ts'
 import type { ConnectionMetrics } from './options.ts'
 import { BodyRefused, checkReceivedBody, openReceivedBody } from './received-body.ts'
 
@@ -20,6 +21,7 @@ export interface ProduceLanesOptions {
   service: NodeService
   metrics: ConnectionMetrics
   recordBytesMax: number
+  budget: ByteBudget
   send: (message: Buffer) => void
   /** After `pendingBytes` became less. */
   onSettled: () => void
@@ -86,6 +88,7 @@ export class ProduceLanes {
     const slot: Slot = { requestId, produce, body, head: null, refusal: null, result: null }
     this.#pending++
     this.#pendingBytes += body.length
+    this.#options.budget.take(body.length)
     lane.slots.push(slot)
     try {
       slot.head = openReceivedBody(body, produce)
@@ -201,6 +204,7 @@ export class ProduceLanes {
       answered++
       this.#pending--
       this.#pendingBytes -= body.length
+      this.#options.budget.give(body.length)
       if (result instanceof TidelogError) {
         metrics.produceFailed(produce.group, result.code)
         send(encodeMessage(MessageType.error, requestId, encodeControl(errorToWire(result))))

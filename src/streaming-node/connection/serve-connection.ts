@@ -96,6 +96,7 @@ class ServedConnection implements Connection {
       service,
       metrics,
       recordBytesMax: options.recordBytesMax,
+      budget: options.produceBudget,
       send: (message) => this.#outbox.send(message),
       onSettled: () => this.#balance(),
       onBroken: (error) => this.#refuse(error),
@@ -294,11 +295,17 @@ class ServedConnection implements Connection {
     return encodeMessage(MessageType.consuming, id, consuming)
   }
 
+  readonly #onRoom = (): void => this.#balance()
+
   /** Reads as long as what is held for this client is within its bounds. */
   #balance(): void {
     if (this.#ending) return
-    const { produceBytesMax, requestsMax, writeBufferBytes } = this.#options
+    const { produceBytesMax, produceBudget, requestsMax, writeBufferBytes } = this.#options
+    // Who holds nothing may send one frame all the same: nobody is starved by the others.
+    const crowded = produceBudget.isFull && this.#lanes.pendingBytes > 0
+    if (crowded) produceBudget.whenRoom(this.#onRoom)
     const full =
+      crowded ||
       this.#lanes.pendingBytes > produceBytesMax ||
       this.#requests > requestsMax ||
       this.#outbox.bufferedBytes > 2 * writeBufferBytes
@@ -361,6 +368,7 @@ class ServedConnection implements Connection {
     this.#ticks.stop()
     for (const consumer of this.#consumers.values()) consumer.stop()
     this.#opening.clear()
+    this.#options.produceBudget.forget(this.#onRoom)
     this.#outbox.close()
   }
 }

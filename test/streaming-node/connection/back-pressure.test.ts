@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { connect } from '../../../src/client/connect.ts'
 import { encodeConsume } from '../../../src/protocol/control-messages.ts'
 import { encodeMessage, MessageType } from '../../../src/protocol/message.ts'
+import { ByteBudget } from '../../../src/streaming-node/connection/byte-budget.ts'
 import {
   type ConnectionMetrics,
   type ConnectionOptions,
@@ -126,6 +127,32 @@ describe('memory is bounded', () => {
     release()
     for (let id = 1; id <= total; id++) await raw.next(MessageType.produced)
     expect(node.nextLsn(0)).toBe(total)
+  })
+
+  it('on the node for all producers together: many may not hold what one may, and none is starved', async () => {
+    const produceBudget = new ByteBudget(MiB)
+    const { node, served, counters } = await start({ produceBudget })
+    await node.resolve('a', true)
+    let release = () => {}
+    const released = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    node.beforeAppend = () => released
+    const clients = await Promise.all(Array.from({ length: 10 }, () => RawClient.greeted(served.port)))
+    open.push(...clients)
+    for (const raw of clients) {
+      for (let id = 1; id <= 40; id++) {
+        raw.socket.write(produceMessage(id, [{ vchannel: 'a', payload: Buffer.alloc(100 * KiB) }]))
+      }
+    }
+    await quiet(() => counters.received)
+    // One frame and what a socket had read already, for each beyond the budget.
+    expect(counters.received).toBeLessThan(MiB + 10 * 256 * KiB)
+    expect(produceBudget.isFull).toBe(true)
+    release()
+    for (const raw of clients) for (let id = 1; id <= 40; id++) await raw.next(MessageType.produced)
+    expect(node.nextLsn(0)).toBe(400)
+    expect(produceBudget.heldBytes).toBe(0)
   })
 
   it('on the client when the log is slow: submit waits, and what does not wait is refused', async () => {
