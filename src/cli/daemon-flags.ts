@@ -1,6 +1,6 @@
 /** The daemon's settings as flags of a command: `serve` and `config show` take the same ones. */
 import { type Command, Option } from 'commander'
-import { type LoadedConfig, loadConfig } from '../daemon/config.ts'
+import type { LoadedConfig } from '../daemon/config.ts'
 import { settings } from '../daemon/settings.ts'
 
 export function addDaemonFlags(command: Command): Command {
@@ -14,12 +14,14 @@ export function addDaemonFlags(command: Command): Command {
  * The configuration that the flags, the environment and the file give together. Throws CONFIG_INVALID or
  * HOST_NOT_LOOPBACK.
  */
-export function loadDaemonConfig(
+export async function loadDaemonConfig(
   options: Readonly<Record<string, unknown>>,
   environment: NodeJS.ProcessEnv,
 ): Promise<LoadedConfig> {
   const flags: Record<string, string | undefined> = {}
   for (const { name } of settings) flags[name] = options[camelCase(name)] as string | undefined
+  // Loaded only here: the other commands start without a reader of YAML.
+  const { loadConfig } = await import('../daemon/config.ts')
   return loadConfig({ flags, file: options.config as string | undefined, environment })
 }
 

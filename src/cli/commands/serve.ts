@@ -1,7 +1,7 @@
 /** `serve`: the daemon. Says where it listens and what to type next; signals end it. */
 import { basename, relative } from 'node:path'
 import type { Command } from 'commander'
-import { type Daemon, startDaemon } from '../../daemon/daemon.ts'
+import type { Daemon } from '../../daemon/daemon.ts'
 import { stopOnSignals } from '../../daemon/signals.ts'
 import { formatHostPort } from '../../daemon/units.ts'
 import { createLogger } from '../../observability/logger.ts'
@@ -33,6 +33,8 @@ async function runServe(options: Record<string, unknown>, context: CommandContex
   const { config } = await loadDaemonConfig(options, context.environment)
   const { logLevel: level, logFormat: format } = config
   const logger = createLogger({ level, format, write: (line) => context.notes.line(line) })
+  // Loaded only here: the other commands start without the daemon's parts.
+  const { startDaemon } = await import('../../daemon/daemon.ts')
   const daemon = await startDaemon(config, { logger })
   const stopped = stopOnSignals(daemon, logger)
   await context.out.write(options.json ? `${JSON.stringify(whereJson(daemon))}\n` : whereText(daemon))
