@@ -1,7 +1,7 @@
 /**
  * What waits to be written: frames in the order of the calls. Bounded in bytes and in callers that wait for room.
  */
-import { TidelogError } from '../errors.ts'
+import { assert, TidelogError } from '../errors.ts'
 import type { BodyLimits, RecordInput } from '../format/body-plan.ts'
 import { type AppendResult, GatheredFrame, type PendingFrame } from './pending-frame.ts'
 
@@ -130,8 +130,11 @@ export class AppendQueue {
     this.#waitingBytes += added
   }
 
+  /** The first frame, to be measured and placed: nothing joins it any more, even if it has to stay for now. */
   peek(): PendingFrame | undefined {
-    return this.#frames[this.#head]
+    const frame = this.#frames[this.#head]
+    if (frame === this.#open) this.#open = null
+    return frame
   }
 
   /** Takes the first frame: nothing joins it any more. Its bytes stay held until they are released. */
@@ -146,7 +149,7 @@ export class AppendQueue {
       this.#frames = this.#frames.slice(this.#head)
       this.#head = 0
     }
-    if (frame === this.#open) this.#open = null
+    assert(frame !== this.#open, 'a frame is looked at before it is taken')
     this.#waitingBytes -= frame.queuedBytes
     return frame
   }
@@ -175,6 +178,7 @@ export class AppendQueue {
     this.#waiters = []
     this.#waitersHead = 0
     while (!this.isEmpty) {
+      this.peek()
       const frame = this.shift()
       this.#heldBytes -= frame.queuedBytes
       frame.fail(error())

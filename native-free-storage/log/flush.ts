@@ -2,6 +2,8 @@
  * A flush: frames that got their LSNs, ticks and positions, encoded one behind the other in one buffer for one write.
  */
 
+import { assert } from '../errors.ts'
+import { RECORD_COUNT as BODY_RECORD_COUNT } from '../format/body-layout.ts'
 import { hash64 } from '../format/checksum.ts'
 import {
   encodeFrameHeader,
@@ -71,6 +73,10 @@ export function buildFlush(
     const nodeSection = pending.nodeSection
     const nodeBytes = nodeSection === null ? 0 : nodeSection.length
     const bodyHash = bodyBytes === 0 ? 0n : pending.writeBody(bytes, offset + FRAME_HEADER_BYTES)
+    if (pending.recordCount > 0) {
+      const written = bytes.readUInt32LE(offset + FRAME_HEADER_BYTES + BODY_RECORD_COUNT)
+      assert(written === pending.recordCount, 'a body holds the records that its frame acknowledges')
+    }
     if (nodeSection !== null) nodeSection.copy(bytes, offset + FRAME_HEADER_BYTES + bodyBytes)
     const unpadded = FRAME_HEADER_BYTES + bodyBytes + nodeBytes
     const header: FrameHeader = {

@@ -175,6 +175,8 @@ export class LogWriter {
   #deadline: Timer | null = null
   #marker: Timer | null = null
   #lastWatermark = 0n
+  /** The predecessor is a segment of this writer that was left without a seal. */
+  #leftOpen = false
   /** First tick of frames that a crash may bring to light, until the manifest has cut them off; no watermark passes it. */
   #uncutTick: bigint | null
   readonly #counts = {
@@ -669,7 +671,9 @@ export class LogWriter {
             .unlink(`${this.#settings.directory}/${begun.entry.name}`)
             .catch(() => {})
       }
-      if (isDiskError(error, 'ENOSPC') && (await this.#settings.pool.releaseReserve())) {
+      // The reserve is for what has its LSNs already; new appends are refused.
+      const needed = this.#moving.length > 0 && isDiskError(error, 'ENOSPC')
+      if (needed && (await this.#settings.pool.releaseReserve())) {
         await this.#begin()
         return
       }
@@ -730,6 +734,7 @@ export class LogWriter {
     this.#active = begun
     this.#noSpace = false
     this.#uncutTick = null
+    this.#leftOpen = false
     this.#predecessor = null
     const { entry, writer } = begun
     this.#durable = { ...this.#durable, position: SEGMENT_HEADER_BYTES, chain: writer.chain, nextLsn: entry.baseLsn }
@@ -804,6 +809,7 @@ export class LogWriter {
       zeroFrom: undefined,
     }
     this.#active = null
+    this.#leftOpen = true
     // Not waited for: a write that never returns keeps its file open.
     void writer.file.close().catch(() => {})
   }
@@ -988,15 +994,22 @@ export class LogWriter {
     this.#deadline?.cancel()
     this.#settings.pool.setBusy(this, false)
     if (this.#failure === null) await this.#sealForGood()
-    if (this.#failure === null && this.#first === null) await this.#lsnLease?.write({ lsnBound: this.#nextLsn })
-    else if (this.#active !== null) this.#leaveActive(null)
+    if (this.#failure === null && this.#first === null) {
+      await this.#lsnLease?.write({ lsnBound: this.#nextLsn }).catch((error: unknown) => {
+        // Without room the old bound stays: numbering may go on with a gap.
+        if (!(error instanceof TidelogError && error.code === 'DISK_FULL')) throw error
+      })
+    } else if (this.#active !== null) this.#leaveActive(null)
     while (this.#background.size > 0) await Promise.allSettled([...this.#background])
     this.#state.end(new TidelogError('CLOSED', 'the log is closed'))
   }
 
   async #sealForGood(): Promise<void> {
     const active = this.#active
-    if (active === null) return
+    if (active === null) {
+      if (this.#leftOpen && this.#predecessor !== null) await this.#closePredecessor(this.#predecessor)
+      return
+    }
     const { entry, writer } = active
     const end = { position: writer.position, chain: writer.chain, nextLsn: this.#nextLsn }
     try {
@@ -1023,6 +1036,28 @@ export class LogWriter {
     entry.end = end
     this.#active = null
     await finishSegment.tidy(this.#state, entry, writer, end, this.#durable.lastTimeTick)
+  }
+
+  /** A segment was cut and the next one could not be begun: the manifest alone says where the log ends. */
+  async #closePredecessor({ entry, end, chain }: Predecessor): Promise<void> {
+    const { environment, directory, durability } = this.#settings
+    const { nextLsn, lastTimeTick } = this.#durable
+    try {
+      if (durability === 'os') {
+        const file = await environment.disk.open(`${directory}/${entry.name}`, 'write')
+        await file.sync().finally(() => file.close())
+      }
+      await this.#manifests.publish((content) => ({
+        ...content,
+        firstSegment: content.firstSegment ?? { id: entry.id, baseLsn: entry.baseLsn },
+        tail: { id: entry.id, baseLsn: entry.baseLsn, syncedPosition: end, chain, closed: true },
+        nextLsn,
+        lastTimeTick,
+      }))
+    } catch (error) {
+      // The next open finds the same end by itself, as after a crash.
+      if (!(error instanceof TidelogError && error.code === 'DISK_FULL')) throw error
+    }
   }
 
   /** The manifest follows a roll in the background: until then the walk from the seal finds the new tail. */

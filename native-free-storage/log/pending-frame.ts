@@ -1,7 +1,7 @@
 /**
  * A frame that waits for its place in the log: measured, but without LSN, tick or position yet.
  */
-import type { TidelogError } from '../errors.ts'
+import { assert, type TidelogError } from '../errors.ts'
 import type { BodyHead } from '../format/body-head.ts'
 import { type BodyLimits, type BodyPlan, BodyPlanner, type RecordInput } from '../format/body-plan.ts'
 import { writeBody } from '../format/body-writer.ts'
@@ -118,6 +118,7 @@ export class GatheredFrame implements PendingFrame {
     resolve: (result: AppendResult) => void,
     reject: (error: TidelogError) => void,
   ): void {
+    assert(this.#plan === null, 'nothing joins a frame that was measured')
     this.#planner.add(record)
     if (barrierTick > this.barrierTick) this.barrierTick = barrierTick
     this.#resolves.push(resolve)

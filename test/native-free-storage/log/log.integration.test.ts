@@ -92,6 +92,26 @@ describe('a log', () => {
     await again.close()
   })
 
+  // A frame that was measured while a segment was begun or rolled took more records than its body had room for.
+  it('keeps the single appends that come while a segment is begun or rolled', async () => {
+    const log = await openLog(directory, options({ segmentBytes: 64 * 1024 }))
+    const acknowledged = new Map<number, string>()
+    await Promise.all(
+      Array.from({ length: 64 }, async (_, caller) => {
+        for (let i = 0; i < 60; i++) {
+          if (caller % 8 === 0) await new Promise((resolve) => setImmediate(resolve))
+          const payload = Buffer.from(`${caller}/${i}/`.padEnd(700, 'x'))
+          const { firstLsn } = await log.append([{ vchannel: `v${caller % 3}`, payload }])
+          acknowledged.set(firstLsn, payload.toString())
+        }
+      }),
+    )
+    expect(log.statistics().rolls).toBeGreaterThan(20)
+    const read = new Map((await records(log)).map((record) => [record.lsn, text(record)]))
+    expect(read).toEqual(acknowledged)
+    await log.close()
+  })
+
   it('is told of by a reader that follows, while it is appended to', async () => {
     const log = await openLog(directory, options())
     const stop = new AbortController()
