@@ -37,10 +37,11 @@ export {
   exitCodeOf,
   type Finding,
   type FindingCode,
+  finding,
   findingCodes,
   type LogVerification,
   type Severity,
   type Verification,
 } from './maintenance/findings.ts'
-export { findLogs, verify, verifyLog } from './maintenance/verify.ts'
+export { findLogs, verify, verifyLease, verifyLog } from './maintenance/verify.ts'
 export { type FilePool, openFilePool } from './segment/file-pool.ts'

@@ -32,6 +32,10 @@ export const findingCodes = {
   /** The seal of a segment whose end is known without it. */
   SEAL_DAMAGED: 'damaged',
   LEASE_DAMAGED: 'damaged',
+  /** The descriptor of a data directory; its logs say the same. */
+  DESCRIPTOR_DAMAGED: 'damaged',
+  /** A log that the data directory has records in, by its catalog, is not there. */
+  LOG_MISSING: 'data-lost',
   MANIFEST_MISSING: 'data-lost',
   MANIFEST_DAMAGED: 'data-lost',
   SEGMENT_MISSING: 'data-lost',

@@ -5,7 +5,7 @@
  */
 import { isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
-import { hash64 } from '../format/checksum.ts'
+import { hash64, loadChecksum } from '../format/checksum.ts'
 import { FormatError } from '../format/format-error.ts'
 import { decodeFrameHeader, FRAME_HEADER_BYTES, FrameKind, lastTickOf } from '../format/frame-header.ts'
 import { isAllZero } from '../format/integers.ts'
@@ -59,6 +59,40 @@ export async function verifyLog(environment: Environment, directory: string): Pr
   }
 }
 
+/** The lease in `directory`, of a log or of a data directory; nothing when there is none. Throws IO_FAILED. */
+export async function verifyLease(environment: Environment, directory: string): Promise<Finding[]> {
+  await loadChecksum()
+  const file = 'LEASE'
+  const bytes = await readWhole(environment, `${directory}/${file}`)
+  const findings: Finding[] = []
+  if (bytes === null) return findings
+  for (let at = 0; at < LEASE_BYTES; at += LEASE_SLOT_BYTES) {
+    const slot = bytes.subarray(at, at + LEASE_SLOT_BYTES)
+    if (isAllZero(slot, 0, slot.length)) continue
+    if (decodeLeaseSlot(slot) !== null && isAllZero(slot, 56, slot.length)) continue
+    findings.push(
+      finding('LEASE_DAMAGED', `the slot at position ${at} of the lease is damaged`, { file, position: at }),
+    )
+  }
+  return findings
+}
+
+/** Null: there is no such file. */
+async function readWhole(environment: Environment, path: string): Promise<Buffer | null> {
+  try {
+    const file = await environment.disk.open(path, 'read')
+    try {
+      const bytes = Buffer.alloc(await file.size())
+      return bytes.subarray(0, await file.read(bytes, 0, bytes.length, 0))
+    } finally {
+      await file.close()
+    }
+  } catch (error) {
+    if (isDiskError(error, 'ENOENT')) return null
+    throw error
+  }
+}
+
 interface SegmentResult {
   nextLsn: number | undefined
   chain: bigint | undefined
@@ -88,7 +122,7 @@ class Verifier {
       this.#add('WRITER_RUNNING', 'a process has the log open: its tail is judged up to the last proven point')
     }
     const reached = await this.#segments(survey)
-    await this.#lease()
+    this.#findings.push(...(await verifyLease(this.#environment, this.#directory)))
     this.#files(survey, reached)
     const { manifest } = survey
     const result: LogVerification = {
@@ -375,7 +409,7 @@ class Verifier {
   /** The index has to be byte for byte what a look at every frame makes. */
   async #index(segment: SurveyedSegment, end: number, walked: Walked, isSealed: boolean): Promise<void> {
     const file = indexNameOf(segment.name)
-    const stored = await this.#readFile(file)
+    const stored = await readWhole(this.#environment, `${this.#directory}/${file}`)
     if (stored === null) {
       // A writer at work makes it a moment after the seal; a segment that was cut need not have one.
       if (isSealed && !this.#survey.writerRunning) {
@@ -388,18 +422,6 @@ class Verifier {
     const expected = encodeIndex(walked.builder, segment.id, { position: end, chain, nextLsn: nextLsn!, lastTimeTick })
     if (!stored.equals(expected)) {
       this.#add('INDEX_WRONG', `the index ${file} says other things than its segment, or is damaged`, { file })
-    }
-  }
-
-  async #lease(): Promise<void> {
-    const file = 'LEASE'
-    const bytes = await this.#readFile(file)
-    if (bytes === null) return
-    for (let at = 0; at < LEASE_BYTES; at += LEASE_SLOT_BYTES) {
-      const slot = bytes.subarray(at, at + LEASE_SLOT_BYTES)
-      if (isAllZero(slot, 0, slot.length)) continue
-      if (decodeLeaseSlot(slot) !== null && isAllZero(slot, 56, slot.length)) continue
-      this.#add('LEASE_DAMAGED', `the slot at position ${at} of the lease is damaged`, { file, position: at })
     }
   }
 
@@ -416,21 +438,6 @@ class Verifier {
     for (const name of survey.quarantined) {
       const file = `quarantine/${name}`
       this.#add('FILES_QUARANTINED', `${file} was found and is not part of the log`, { file, acknowledged: 'unknown' })
-    }
-  }
-
-  async #readFile(name: string): Promise<Buffer | null> {
-    try {
-      const file = await this.#environment.disk.open(`${this.#directory}/${name}`, 'read')
-      try {
-        const bytes = Buffer.alloc(await file.size())
-        return bytes.subarray(0, await file.read(bytes, 0, bytes.length, 0))
-      } finally {
-        await file.close()
-      }
-    } catch (error) {
-      if (isDiskError(error, 'ENOENT')) return null
-      throw error
     }
   }
 

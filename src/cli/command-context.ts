@@ -1,5 +1,4 @@
 /** What every command gets from the outside, so that a test can run one in its own process. */
-import type { Command } from 'commander'
 import type { ExitCode } from './exit-codes.ts'
 import type { Interrupt } from './interrupt.ts'
 import type { Notes } from './notes.ts'
@@ -16,9 +15,6 @@ export interface CommandContext {
   /** What the process ends with when the command does not throw. */
   exitCode: ExitCode
 }
-
-/** Adds one command to the program. */
-export type CommandModule = (program: Command, context: CommandContext) => void
 
 /** The examples at the end of a command's help. */
 export function examples(...lines: string[]): string {

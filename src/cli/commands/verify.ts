@@ -10,6 +10,7 @@ import {
   verifyLog,
 } from '../../../native-free-storage/index.ts'
 import { type CommandContext, examples } from '../command-context.ts'
+import { checkDataDirectory } from '../data-directory-check.ts'
 import { requireLogs } from '../log-paths.ts'
 import { bytesText, progressBar } from '../notes.ts'
 import { printable } from '../text-table.ts'
@@ -47,6 +48,7 @@ async function runVerify(path: string, { json }: { json?: boolean }, context: Co
   }
   const logs: LogVerification[] = []
   for (const directory of directories) logs.push(await verifyLog(environment, directory))
+  logs.push(...(await checkDataDirectory(environment, path, logs)))
   const clean = logs.every(({ findings }) => findings.every(({ severity }) => severity === 'info'))
   const verification: Verification = { clean, logs }
   context.notes.clearProgress()
