@@ -48,8 +48,9 @@ for await (const record of all) {
     tell(`a record that nobody produced: ${record.vchannel} LSN ${record.lsn}`)
     continue
   }
-  copies[id]++
-  if (copies[id] > 1) counts.repeated++
+  const copy = (copies[id] ?? 0) + 1
+  copies[id] = copy
+  if (copy > 1) counts.repeated++
   else if (id <= (lastIds.get(record.vchannel) ?? -1)) counts.outOfOrder++
   lastIds.set(record.vchannel, Math.max(id, lastIds.get(record.vchannel) ?? -1))
   const difference = differenceOf(record, id)
