@@ -37,6 +37,8 @@ export class CachedFrame {
   readonly nextLsn: number
   /** Bytes that this frame keeps from being freed: 0 when an older frame of the same allocation counts them. */
   heldBytes: number
+  /** A reader has been given it, or an older frame of the same allocation. */
+  isLent = false
   #head: BodyHead | undefined
 
   constructor(frame: StoredFrame, bytes: Buffer, heldBytes: number) {
@@ -121,6 +123,8 @@ export class FrameCache {
   #numberOfFirst = 0
   #usedBytes = 0
   #newestAllocation: ArrayBufferLike | undefined
+  /** Told of each allocation that the cache lets go and of which no reader has been given a part. */
+  onUnused: ((allocation: ArrayBufferLike) => void) | null = null
 
   constructor(budget: CacheBudget) {
     this.#budget = budget
@@ -148,10 +152,11 @@ export class FrameCache {
   /**
    * Adds the next durable frame of the log, also one without records. Frames of one flush may share an allocation:
    * it is counted once. A frame that is larger than the share of its log is left out, and readers find it in the file.
+   * Returns whether the cache keeps these very bytes.
    */
-  add(frame: StoredFrame): void {
+  add(frame: StoredFrame): boolean {
     const { length } = frame.bytes
-    if (length > this.#budget.shareBytes) return
+    if (length > this.#budget.shareBytes) return false
     let { bytes } = frame
     let heldBytes = 0
     if (bytes.buffer !== this.#newestAllocation) {
@@ -167,11 +172,14 @@ export class FrameCache {
     this.#frames.push(new CachedFrame(frame, bytes, heldBytes))
     this.#count(heldBytes)
     this.#budget.enforce(this)
+    return bytes === frame.bytes
   }
 
   /** The frame with this number; undefined when it is gone, or not there yet. */
   at(number: number): CachedFrame | undefined {
-    return number < this.firstNumber ? undefined : this.#frames[number - this.#numberOfFirst]
+    const frame = number < this.firstNumber ? undefined : this.#frames[number - this.#numberOfFirst]
+    if (frame !== undefined) frame.isLent = true
+    return frame
   }
 
   /**
@@ -226,9 +234,12 @@ export class FrameCache {
     this.#start++
     const next = this.#frames[this.#start]
     // The allocation lives on with the next frame that is a part of it.
-    if (next !== undefined && next.bytes.buffer === oldest.bytes.buffer) next.heldBytes = oldest.heldBytes
-    else {
+    if (next !== undefined && next.bytes.buffer === oldest.bytes.buffer) {
+      next.heldBytes = oldest.heldBytes
+      next.isLent ||= oldest.isLent
+    } else {
       this.#count(-oldest.heldBytes)
+      if (!oldest.isLent) this.onUnused?.(oldest.bytes.buffer)
       if (next === undefined) this.#newestAllocation = undefined
     }
     if (this.#start >= COMPACT_AFTER && this.#start * 2 >= this.#frames.length) {

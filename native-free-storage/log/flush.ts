@@ -14,6 +14,7 @@ import {
 } from '../format/frame-header.ts'
 import { alignUp } from '../segment/segment-size.ts'
 import type { SegmentWriter } from '../segment/segment-writer.ts'
+import type { FlushBuffers } from './flush-buffers.ts'
 import type { PendingFrame } from './pending-frame.ts'
 
 /** The pair that says who may write; compared in this order. */
@@ -58,11 +59,12 @@ export function buildFlush(
   unpaddedBytes: number,
   writer: SegmentWriter,
   owner: Ownership,
+  buffers: FlushBuffers,
   nowMs: number,
 ): Flush {
   const position = writer.position
   const total = alignUp(unpaddedBytes, writer.header.alignment)
-  const bytes = Buffer.allocUnsafeSlow(total)
+  const bytes = buffers.take(total)
   bytes.fill(0, unpaddedBytes)
   const frames: PlacedFrame[] = []
   let chain = writer.chain

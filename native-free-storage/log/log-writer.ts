@@ -27,6 +27,7 @@ import {
   type Ownership,
   type Placement,
 } from './flush.ts'
+import { FlushBuffers } from './flush-buffers.ts'
 import type { LeaseFile } from './lease-file.ts'
 import type { LogDurability } from './log-options.ts'
 import type { LogState } from './log-state.ts'
@@ -142,6 +143,9 @@ export class LogWriter {
   readonly #lsnLease: LeaseFile | null
   readonly #owner: Ownership
   readonly #queue: AppendQueue
+  readonly #buffers = new FlushBuffers()
+  /** The buffer whose frames are entering the cache: not used again before all of them have. */
+  #entering: ArrayBufferLike | null = null
 
   #active: BegunSegment | null = null
   #predecessor: Predecessor | null
@@ -213,6 +217,9 @@ export class LogWriter {
     this.#first = start.gapCount > 0 ? ControlFrame.gap({ count: start.gapCount, reason: 'leased' }) : null
     this.#durable = { position: 0, chain: 0n, nextLsn: start.nextLsn, lastTimeTick: start.lastTimeTick }
     this.#carryOver = start.carryOver
+    state.cache.onUnused = (allocation) => {
+      if (allocation !== this.#entering) this.#buffers.give(allocation)
+    }
     this.#uncutTick = start.firstUnprovenTick
     if (this.#carryOver !== null || this.#first !== null) this.#schedule()
   }
@@ -442,7 +449,7 @@ export class LogWriter {
       bytes += length
     }
     if (placements.length === 0) return null
-    return buildFlush(placements, bytes, writer, this.#owner, this.#nowMs())
+    return buildFlush(placements, bytes, writer, this.#owner, this.#buffers, this.#nowMs())
   }
 
   /** Gives LSNs and ticks: `later` when a lease has to be extended first. */
@@ -565,6 +572,9 @@ export class LogWriter {
     this.#counts.flushes++
     this.#counts.flushMs += nowMs - flush.issuedAtMs
     this.#counts.appendedBytes += flush.bytes.length
+    const allocation = flush.bytes.buffer
+    let isCached = false
+    this.#entering = allocation
     for (const { header, vchannels, offset } of flush.frames) {
       this.#counts.appendedFrames++
       this.#counts.appendedRecords += header.recordCount
@@ -576,12 +586,11 @@ export class LogWriter {
         kind: header.kind,
         vchannels,
       })
-      this.#state.cache.add({
-        header,
-        bytes: flush.bytes.subarray(offset, offset + header.totalLength),
-        segment: entry,
-      })
+      const bytes = flush.bytes.subarray(offset, offset + header.totalLength)
+      if (this.#state.cache.add({ header, bytes, segment: entry })) isCached = true
     }
+    this.#entering = null
+    if (!isCached) this.#buffers.give(allocation)
   }
 
   // --- succession: the first segment, roll, cut ------------------------------------------------------------------
@@ -638,6 +647,7 @@ export class LogWriter {
     let unnamed: UnnamedSegmentFile | null = null
     let begun: BegunSegment | null = null
     try {
+      if (predecessor !== null && empty === null && this.#leftOpen) await this.#syncLeftOpen(predecessor)
       unnamed = await this.#takeFile(this.#lengthOfFirst())
       header.preparedBytes = unnamed.prepared ? unnamed.bytes : 0
       const checksum = await writeSegmentHeader(this.#settings, unnamed, header)
@@ -1038,15 +1048,24 @@ export class LogWriter {
     await finishSegment.tidy(this.#state, entry, writer, end, this.#durable.lastTimeTick)
   }
 
-  /** A segment was cut and the next one could not be begun: the manifest alone says where the log ends. */
-  async #closePredecessor({ entry, end, chain }: Predecessor): Promise<void> {
+  /** At level `os` nothing has synced what was written to a segment that is left without a seal: what follows it says so. */
+  async #syncLeftOpen({ entry }: Predecessor): Promise<void> {
     const { environment, directory, durability } = this.#settings
+    if (durability !== 'os') return
+    const file = await environment.disk.open(`${directory}/${entry.name}`, 'write')
+    try {
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+  }
+
+  /** A segment was cut and the next one could not be begun: the manifest alone says where the log ends. */
+  async #closePredecessor(predecessor: Predecessor): Promise<void> {
+    const { entry, end, chain } = predecessor
     const { nextLsn, lastTimeTick } = this.#durable
     try {
-      if (durability === 'os') {
-        const file = await environment.disk.open(`${directory}/${entry.name}`, 'write')
-        await file.sync().finally(() => file.close())
-      }
+      await this.#syncLeftOpen(predecessor)
       await this.#manifests.publish((content) => ({
         ...content,
         firstSegment: content.firstSegment ?? { id: entry.id, baseLsn: entry.baseLsn },

@@ -259,7 +259,11 @@ export class ManifestStore {
       this.#content = content
       this.#setPaths()
     })
-    this.#linking = linking.catch(() => {})
+    const settled = () => {
+      this.#linking = null
+    }
+    // Cleared before anybody who waits for it looks again.
+    this.#linking = linking.then(settled, settled)
     try {
       await linking
     } catch (error) {
@@ -268,8 +272,6 @@ export class ManifestStore {
       if (!refused) this.#doubtful = true
       await disk.unlink(temporary).catch(() => {})
       throw error
-    } finally {
-      this.#linking = null
     }
     try {
       // A name that is left over is removed by the next open.
