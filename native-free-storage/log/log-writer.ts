@@ -6,7 +6,7 @@
  * One owner of all that moves: the queue, the flushes in flight, the active segment and its succession (roll, cut).
  */
 
-import { isDiskError } from '../disk/disk.ts'
+import { DiskError, isDiskError } from '../disk/disk.ts'
 import type { Timer } from '../environment.ts'
 import { assert, TidelogError } from '../errors.ts'
 import { type BodyLimits, type BodyPlan, planBody, type RecordInput } from '../format/body-plan.ts'
@@ -1055,6 +1055,9 @@ export class LogWriter {
     const file = await environment.disk.open(`${directory}/${entry.name}`, 'write')
     try {
       await file.sync()
+    } catch (cause) {
+      // Never a mere want of room: a sync is not tried again.
+      throw new DiskError('EIO', 'sync', file.path, { cause })
     } finally {
       await file.close()
     }
