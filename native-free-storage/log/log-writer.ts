@@ -727,7 +727,7 @@ export class LogWriter {
       unnamed = null
       entry.end = end
       this.#counts.rolls++
-      this.#tidying = finishSegment.tidy(this.#state, entry, writer, end, this.#durable.lastTimeTick).catch(() => {})
+      this.#tidying = finishSegment.tidy(this.#state, entry, writer, end).catch(() => {})
       this.#inBackground(this.#tidying)
       this.#install(begun, this.#state.segments)
       this.#publishTail()
@@ -1045,7 +1045,7 @@ export class LogWriter {
     }
     entry.end = end
     this.#active = null
-    await finishSegment.tidy(this.#state, entry, writer, end, this.#durable.lastTimeTick)
+    await finishSegment.tidy(this.#state, entry, writer, end)
   }
 
   /** At level `os` nothing has synced what was written to a segment that is left without a seal: what follows it says so. */

@@ -54,13 +54,7 @@ export const finishSegment = {
   },
 
   /** Trims the file to its end and writes its index. Nothing depends on either. */
-  async tidy(
-    state: LogState,
-    entry: SegmentEntry,
-    writer: SegmentWriter,
-    end: SegmentEnd,
-    lastTimeTick: bigint,
-  ): Promise<void> {
+  async tidy(state: LogState, entry: SegmentEntry, writer: SegmentWriter, end: SegmentEnd): Promise<void> {
     try {
       await writer.file.truncate(end.position + writer.header.alignment)
     } catch {
@@ -68,6 +62,8 @@ export const finishSegment = {
     }
     await writer.file.close().catch(() => {})
     if (entry.building === undefined) return
+    // The last tick given in this file, as in its seal: none when it holds a durable marker alone.
+    const { lastTimeTick } = writer.tally
     if (await writeIndexFile(state, entry, entry.building, { ...end, lastTimeTick })) entry.building = undefined
   },
 }

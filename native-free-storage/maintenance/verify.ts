@@ -191,7 +191,9 @@ class Verifier {
         const lsns = [walked.nextLsn ?? successor.baseLsn, successor.baseLsn].sort((a, b) => a - b)
         this.#add('LINK_BROKEN', message, { file: segment.name, position: end, lsnFrom: lsns[0]!, lsnTo: lsns[1]! - 1 })
       }
-      const isSealed = await this.#seal(opened, segment, end, walked, successor.id)
+      // The successor's own header is what links the two: a seal may name a segment that was dropped empty, after a
+      // crash or a cut right behind the roll, before this successor was begun in its place.
+      const isSealed = await this.#seal(opened, segment, end, walked, isNamed ? null : successor.id)
       if (complete) await this.#index(segment, end, walked, isSealed)
     } finally {
       await opened.release()

@@ -107,6 +107,15 @@ describe('verify', () => {
     expect((await verified(log)).codes).toContain('MANIFEST_MISSING')
   })
 
+  it('takes no offence at a seal that names a segment which was dropped empty before the successor was begun', async () => {
+    const log = await testLog()
+    log.append([{ vchannel: 'a' }])
+    await log.roll({ sealNames: '1234567890abcdef' })
+    log.append([{ vchannel: 'a' }])
+    log.publish()
+    expect(await verified(log)).toMatchObject({ codes: [], records: 2, exitCode: 0 })
+  })
+
   it('does not take what was left behind a cut for a damaged seal', async () => {
     const log = await testLog()
     log.append([{ vchannel: 'a' }])

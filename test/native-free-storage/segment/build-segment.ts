@@ -173,11 +173,13 @@ export class TestLog implements LogView {
   }
 
   /** Ends the active segment and begins the next one. */
-  async roll(options: { seal?: boolean; index?: boolean; forgetEnd?: boolean } = {}): Promise<SegmentEntry> {
+  async roll(
+    options: { seal?: boolean; sealNames?: string; index?: boolean; forgetEnd?: boolean } = {},
+  ): Promise<SegmentEntry> {
     const state = this.#active()
     const { entry } = state
     const next = this.#newSegment({ id: entry.id, end: state.position, chain: state.chain })
-    if (options.seal ?? true) this.#seal(state, next.header.segmentId)
+    if (options.seal ?? true) this.#seal(state, options.sealNames ?? next.header.segmentId)
     fs.closeSync(state.fd)
     const end = { position: state.position, chain: state.chain, nextLsn: this.nextLsn }
     entry.end = options.forgetEnd ? undefined : end
