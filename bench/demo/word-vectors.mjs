@@ -51,15 +51,18 @@ export async function wordCount(path = sourcePath) {
 /**
  * The words in the order of the file. The vector is Float32, little-endian, in bytes of its own: nothing is reused.
  * @param {number} [limit] so many words at most
- * @param {string} [path]
+ * @param {{ path?: string, readBytes?: number }} [options]
  * @returns {AsyncGenerator<{ id: number, word: string, vector: Buffer }, void, undefined>}
  */
-export async function* wordVectors(limit = Number.POSITIVE_INFINITY, path = sourcePath) {
+export async function* wordVectors(
+  limit = Number.POSITIVE_INFINITY,
+  { path = sourcePath, readBytes = READ_BYTES } = {},
+) {
   if (limit <= 0) return
   let id = 0
   let rest = Buffer.alloc(0)
   let begun = false
-  for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES })) {
+  for await (const chunk of createReadStream(path, { highWaterMark: readBytes })) {
     let bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
     if (!begun) {
       const at = bytes.indexOf(beforeVectors)
