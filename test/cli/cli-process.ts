@@ -40,7 +40,7 @@ export async function cli(args: readonly string[], options: CliOptions = {}): Pr
   child.stdin!.on('error', () => {})
   child.stdin!.end(options.input ?? '')
   options.onStart?.(child)
-  const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null]
+  const [status, signal] = await exitOf(child)
   const all = Buffer.concat(stdout)
   return { stdout: all, stderr, status, signal, json: () => jsonLines(all.toString()) }
 }
@@ -49,8 +49,25 @@ export async function cli(args: readonly string[], options: CliOptions = {}): Pr
 export function startCli(args: readonly string[], env: Record<string, string | undefined> = {}): ChildProcess {
   const child = spawn(process.execPath, [binPath, ...args], { env: childEnvironment(env) })
   const timer = setTimeout(() => child.kill('SIGKILL'), deadlineMs)
-  child.once('close', () => clearTimeout(timer))
+  exits.set(
+    child,
+    new Promise((resolve) => {
+      child.once('close', (status, signal) => {
+        clearTimeout(timer)
+        resolve([status, signal])
+      })
+    }),
+  )
   return child
+}
+
+type Exit = [status: number | null, signal: NodeJS.Signals | null]
+
+const exits = new WeakMap<ChildProcess, Promise<Exit>>()
+
+/** How a child of `startCli` ended, also when it has ended long ago. */
+export function exitOf(child: ChildProcess): Promise<Exit> {
+  return exits.get(child)!
 }
 
 export function jsonLines(text: string): Record<string, unknown>[] {

@@ -7,6 +7,7 @@ import {
   binPath,
   cli,
   type DaemonProcess,
+  exitOf,
   jsonLines,
   printed,
   removeTemporaryDirectories,
@@ -160,7 +161,7 @@ describe('Ctrl-C', () => {
     })
     const text = await printed(child, (all) => all.split('\n').length === 3)
     child.kill('SIGINT')
-    expect(await once(child, 'close')).toEqual([130, null])
+    expect(await exitOf(child)).toEqual([130, null])
     expect(jsonLines(text)).toMatchObject([{ payload: 'first' }, { payload: 'second' }])
     expect(stderr).toBe('')
   })
@@ -172,7 +173,7 @@ describe('Ctrl-C', () => {
     child.stdin!.write('first\n')
     await first
     child.kill('SIGINT')
-    expect(await once(child, 'close')).toEqual([130, null])
+    expect(await exitOf(child)).toEqual([130, null])
     const read = await cli(['consume', 'typed', '--until-caught-up'], { env })
     expect(read.stdout.toString()).toBe('first\n')
   })
@@ -196,7 +197,7 @@ describe('a daemon that is killed', () => {
       killed = true
       void first.kill('SIGKILL')
     })
-    const closed = once(child, 'close')
+    const closed = exitOf(child)
     while (!killed) {
       if (!child.stdin!.write(`record ${sent++}\n`.repeat(1))) await once(child.stdin!, 'drain')
     }
@@ -247,7 +248,7 @@ describe('serve', () => {
     expect((await cli(['vchannels', '--server', address])).stdout.toString()).toContain('by-socket')
     expect((await stat(socket)).mode & 0o777).toBe(0o600)
     child.kill('SIGTERM')
-    expect(await once(child, 'close')).toEqual([0, null])
+    expect(await exitOf(child)).toEqual([0, null])
   })
 
   test('a second daemon on the same data is refused with a code', async () => {

@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -7,6 +6,7 @@ import {
   type CliResult,
   cli,
   type DaemonProcess,
+  exitOf,
   jsonLines,
   printed,
   removeTemporaryDirectories,
@@ -168,7 +168,7 @@ describe('produce', () => {
     child.stdin!.write('one\n')
     expect(jsonLines(await first)).toMatchObject([{ index: 0, vchannel: 'live' }])
     child.stdin!.end('two')
-    expect((await once(child, 'close'))[0]).toBe(0)
+    expect((await exitOf(child))[0]).toBe(0)
     expect(await payloads('live')).toEqual(['one', 'two'])
   })
 
@@ -257,7 +257,7 @@ describe('consume', () => {
     const rest = printed(child, (text) => text.split('\n').length > 2)
     expect((await run(['produce', 'to-come'], { input: 'a\nb\n' })).status).toBe(0)
     expect(await rest).toBe('a\nb\n')
-    expect((await once(child, 'close'))[0]).toBe(0)
+    expect((await exitOf(child))[0]).toBe(0)
   })
 
   test('--wait with --until-caught-up: what does not exist holds nothing', async () => {
@@ -275,6 +275,6 @@ describe('consume', () => {
     })
     while (!done) await run(['produce', 'left'], { input: 'news\n' })
     expect(jsonLines(await line)).toMatchObject([{ vchannel: 'left', payload: 'news' }])
-    expect((await once(child, 'close'))[0]).toBe(0)
+    expect((await exitOf(child))[0]).toBe(0)
   })
 })
