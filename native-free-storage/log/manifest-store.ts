@@ -78,10 +78,20 @@ export class ManifestStore {
   #queue: Promise<void> = Promise.resolve()
   #doubtful = false
   #spareUsed = false
+  /** Generations that are still to be unlinked, ascending. */
+  #older: number[]
   /** Set while it is open whether the next generation's name is ours. */
   #linking: Promise<void> | null = null
 
-  constructor(environment: Environment, directory: string, content: ManifestContent, releaseReserve: ReleaseReserve) {
+  /** `older`: generations that were found below that of `content`. */
+  constructor(
+    environment: Environment,
+    directory: string,
+    content: ManifestContent,
+    releaseReserve: ReleaseReserve,
+    older: readonly number[] = [],
+  ) {
+    this.#older = [...older]
     this.#environment = environment
     this.#directory = directory
     this.#releaseReserve = releaseReserve
@@ -162,7 +172,8 @@ export class ManifestStore {
     } catch (error) {
       throw this.#explained(error)
     }
-    await this.#retire(before.generation)
+    if (before.generation >= 1) this.#older.push(before.generation)
+    await this.#unlinkOlder()
   }
 
   /** The manifest under a name that means nothing, durable. */
@@ -218,20 +229,30 @@ export class ManifestStore {
     }
   }
 
-  /** The generation before the one that counts now: it goes, or becomes the spare when that was used up. */
-  async #retire(generation: number): Promise<void> {
+  /**
+   * In ascending order, and no later one before an earlier one: whoever still finds his own generation after he has
+   * linked the next one was not overtaken (`#link`). The last becomes the spare when that was used up.
+   */
+  async #unlinkOlder(): Promise<void> {
     const { disk } = this.#environment
+    const spare = `${this.#directory}/${MANIFEST_SPARE}`
     try {
-      const spare = `${this.#directory}/${MANIFEST_SPARE}`
-      if (generation >= 1 && this.#spareUsed && !disk.existsSync(spare)) {
-        await disk.rename(`${this.#directory}/${manifestFileName(generation)}`, spare)
-        this.#spareUsed = false
-        return
+      while (this.#older.length > 0) {
+        const path = `${this.#directory}/${manifestFileName(this.#older[0]!)}`
+        const keep = this.#older.length === 1 && this.#spareUsed && !disk.existsSync(spare)
+        try {
+          if (keep) await disk.rename(path, spare)
+          else await disk.unlink(path)
+          if (keep) this.#spareUsed = false
+        } catch (error) {
+          if (!isDiskError(error, 'ENOENT')) throw error
+        }
+        this.#older.shift()
       }
     } catch (error) {
+      // The next change tries again.
       if (!isDiskError(error)) throw error
     }
-    await this.unlinkOlder([generation])
   }
 
   /** Makes the spare when there is none. Only a comfort for a full disk: what fails is left. */
@@ -255,7 +276,14 @@ export class ManifestStore {
 
   async #link(temporary: string, content: ManifestContent): Promise<void> {
     const { disk } = this.#environment
-    const linking = disk.link(temporary, `${this.#directory}/${manifestFileName(content.generation)}`).then(() => {
+    const linking = disk.link(temporary, `${this.#directory}/${manifestFileName(content.generation)}`).then(async () => {
+      if (await this.#wasOvertaken()) {
+        this.#doubtful = true
+        throw new TidelogError(
+          'FENCED',
+          `another process has opened the log in ${this.#directory} since; this one may not write any more`,
+        )
+      }
       this.#content = content
       this.#setPaths()
     })
@@ -283,16 +311,15 @@ export class ManifestStore {
     }
   }
 
-  /** In ascending order; a name that is gone already does not matter. */
-  async unlinkOlder(generations: readonly number[]): Promise<void> {
-    for (const generation of generations) {
-      if (generation < 1) continue
-      try {
-        await this.#environment.disk.unlink(`${this.#directory}/${manifestFileName(generation)}`)
-      } catch (error) {
-        if (!isDiskError(error, 'ENOENT')) return
-      }
-    }
+  /**
+   * The name that was just linked may have been free because a rival published it, and others since, and unlinked it
+   * again. Then our own generation is gone, too: they go in ascending order.
+   */
+  async #wasOvertaken(): Promise<boolean> {
+    const { disk } = this.#environment
+    if (this.#content.generation >= 1) return !disk.existsSync(this.#ownPath)
+    const names = await disk.list(this.#directory)
+    return names.some((name) => (parseManifestFileName(name) ?? 0) > 1)
   }
 
   #setPaths(): void {

@@ -124,11 +124,10 @@ async function openLocked(
       proven.nextLsn,
     )
   }
-  await writeMissingIndexes(
-    state,
-    names,
-    tail?.closed ? { position: tail.end.position, chain: tail.end.chain, nextLsn: tail.end.nextLsn } : undefined,
-  )
+  if (tail?.closed) {
+    tail.entry.end = { position: tail.end.position, chain: tail.end.chain, nextLsn: tail.end.nextLsn }
+  }
+  await writeMissingIndexes(state, names, tail?.entry.end)
   const settings: WriterSettings = {
     environment,
     directory,
@@ -214,6 +213,7 @@ async function fence(
         { file: segment },
       )
     }
+    await makeNameDurable(environment, directory)
     return await ManifestStore.create(environment, directory, newManifest(environment, checked, bootId), releaseReserve)
   }
   const { content, older } = found
@@ -229,14 +229,13 @@ async function fence(
       `the log in ${directory} has the durability "${content.durability}", which cannot be changed to "${checked.durability}"`,
     )
   }
-  const manifests = new ManifestStore(environment, directory, content, releaseReserve)
+  const manifests = new ManifestStore(environment, directory, content, releaseReserve, older)
   await manifests.publish((before) => ({
     ...before,
     ownerTerm: checked.ownerTerm ?? before.ownerTerm,
     incarnation: before.incarnation + 1,
     bootId,
   }))
-  await manifests.unlinkOlder(older)
   return manifests
 }
 
@@ -360,22 +359,23 @@ async function chooseWriteWay(environment: Environment, pool: FilePool, checked:
 /** Creates what is missing of the path, each name durable. */
 async function makeDirectories(environment: Environment, directory: string): Promise<void> {
   const { disk } = environment
-  const slash = directory.lastIndexOf('/')
-  const parent = slash < 0 ? '.' : slash === 0 ? '/' : directory.slice(0, slash)
-  try {
-    const names = await disk.list(directory)
-    if (names.some((name) => parseManifestFileName(name) !== null)) return
-    // A process that died may have made it: whoever began a log in it has made its name durable.
-    await disk.syncDirectory(parent).catch((error: unknown) => {
-      if (!isDiskError(error, 'EACCES') && !isDiskError(error, 'EPERM')) throw error
-    })
-    return
-  } catch (error) {
-    if (!isDiskError(error, 'ENOENT')) throw error
-  }
+  if (disk.existsSync(directory)) return
+  const parent = parentOf(directory)
   await makeDirectories(environment, parent)
   await disk.makeDirectory(directory)
   await disk.syncDirectory(parent)
+}
+
+/** A process that died may have made the directory: whoever has begun a log in it has made its name durable. */
+async function makeNameDurable(environment: Environment, directory: string): Promise<void> {
+  await environment.disk.syncDirectory(parentOf(directory)).catch((error: unknown) => {
+    if (!isDiskError(error, 'EACCES') && !isDiskError(error, 'EPERM')) throw error
+  })
+}
+
+function parentOf(directory: string): string {
+  const slash = directory.lastIndexOf('/')
+  return slash < 0 ? '.' : slash === 0 ? '/' : directory.slice(0, slash)
 }
 
 async function openReadOnly(
