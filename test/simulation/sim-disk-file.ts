@@ -2,13 +2,20 @@
  * An open file of the simulated disk.
  */
 import { DiskError, type DiskFile, type WriteSync } from '../../native-free-storage/disk/disk.ts'
-import type { SimDisk } from './sim-disk.ts'
 import type { PendingWrite, SimFile } from './sim-file.ts'
 import { type Fault, type Finish, type Machine, type Operation, type OperationKind, operation } from './sim-machine.ts'
 
+/** What an open file asks of the disk that it is on, as one process sees it. */
+export interface FileHost {
+  readonly openFiles: { delete(key: object): boolean }
+  run<T>(what: Operation, begin: () => Finish<T>, faulty?: (fault: Fault) => Finish<T> | undefined): Promise<T>
+  trackWrite(what: Operation, file: SimFile, write: PendingWrite): void
+  land(what: Operation): void
+}
+
 export class SimDiskFile implements DiskFile {
   readonly path: string
-  readonly #disk: SimDisk
+  readonly #disk: FileHost
   readonly #machine: Machine
   readonly #file: SimFile
   readonly #access: 'read' | 'write'
@@ -19,7 +26,7 @@ export class SimDiskFile implements DiskFile {
   #onIdle: (() => void) | undefined
 
   constructor(
-    disk: SimDisk,
+    disk: FileHost,
     machine: Machine,
     path: string,
     file: SimFile,
