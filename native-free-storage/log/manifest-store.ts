@@ -276,17 +276,19 @@ export class ManifestStore {
 
   async #link(temporary: string, content: ManifestContent): Promise<void> {
     const { disk } = this.#environment
-    const linking = disk.link(temporary, `${this.#directory}/${manifestFileName(content.generation)}`).then(async () => {
-      if (await this.#wasOvertaken()) {
-        this.#doubtful = true
-        throw new TidelogError(
-          'FENCED',
-          `another process has opened the log in ${this.#directory} since; this one may not write any more`,
-        )
-      }
-      this.#content = content
-      this.#setPaths()
-    })
+    const linking = disk
+      .link(temporary, `${this.#directory}/${manifestFileName(content.generation)}`)
+      .then(async () => {
+        if (await this.#wasOvertaken()) {
+          this.#doubtful = true
+          throw new TidelogError(
+            'FENCED',
+            `another process has opened the log in ${this.#directory} since; this one may not write any more`,
+          )
+        }
+        this.#content = content
+        this.#setPaths()
+      })
     const settled = () => {
       this.#linking = null
     }
