@@ -42,7 +42,7 @@ process.exit(await main())
 /** @returns {Promise<number>} */
 async function main() {
   const options = readFlags()
-  if (options === null) return 2
+  if (typeof options === 'number') return options
   const directory = await mkdtemp(join(tmpdir(), 'tidelog-demo-'))
   const interrupted = new Promise((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => resolve(130))
@@ -59,6 +59,7 @@ async function main() {
   }
 }
 
+/** The flags, or the exit status. */
 function readFlags() {
   try {
     const { values } = parseArgs({
@@ -71,15 +72,20 @@ function readFlags() {
       },
     })
     const { keep, help } = values
-    if (help) throw new Error('')
+    if (help) return told()
     const kills = count(values.kills, '--kills', 0)
     const words = values.words === undefined ? Number.POSITIVE_INFINITY : count(values.words, '--words', 1)
     return { kills, words, seed: count(values.seed, '--seed', 0), keep }
   } catch (error) {
-    const { message } = /** @type {Error} */ (error)
-    console.error(message === '' ? usage : `${message}\n\n${usage}`)
-    return null
+    console.error(`${/** @type {Error} */ (error).message}\n\n${usage}`)
+    return 2
   }
+}
+
+/** @returns {number} the exit status */
+function told() {
+  console.log(usage)
+  return 0
 }
 
 /** @param {string} text @param {string} flag @param {number} least @returns {number} */

@@ -46,7 +46,7 @@ process.exit(await main())
 /** @returns {Promise<number>} */
 async function main() {
   const options = readFlags()
-  if (options === null) return 2
+  if (typeof options === 'number') return options
   // Short: it holds a Unix socket, whose path may have 107 bytes.
   const directory = await mkdtemp(join(tmpdir(), 'tidelog-kill-'))
   const interrupted = new Promise((resolve) => {
@@ -64,6 +64,7 @@ async function main() {
   return status
 }
 
+/** The flags, or the exit status. */
 function readFlags() {
   try {
     const { values } = parseArgs({
@@ -76,7 +77,7 @@ function readFlags() {
         help: { type: 'boolean', default: false },
       },
     })
-    if (values.help) throw new Error('')
+    if (values.help) return told()
     return {
       rounds: count(values.rounds, '--rounds', 1),
       seed: count(values.seed, '--seed', 0),
@@ -85,10 +86,15 @@ function readFlags() {
       keep: values.keep,
     }
   } catch (error) {
-    const { message } = /** @type {Error} */ (error)
-    console.error(message === '' ? usage : `${message}\n\n${usage}`)
-    return null
+    console.error(`${/** @type {Error} */ (error).message}\n\n${usage}`)
+    return 2
   }
+}
+
+/** @returns {number} the exit status */
+function told() {
+  console.log(usage)
+  return 0
 }
 
 /** @param {string} text @param {string} flag @param {number} least @returns {number} */
