@@ -78,10 +78,13 @@ function sessionOn(space: CrashSpace, disk: SimDisk, ledger?: Ledger): Session {
 }
 
 /** Crash states of the space, `wanted` of them or as many as there are distinct ones. */
-export async function crashEverywhere(space: CrashSpace, wanted: number): Promise<CrashCounts> {
+export async function crashEverywhere(
+  space: CrashSpace,
+  wanted: number,
+  counts: CrashCounts = { states: 0, exhausted: 0, points: 0, recoveryCrashes: 0 },
+): Promise<CrashCounts> {
   await loadChecksum()
   const steps = await countSteps(space)
-  const counts: CrashCounts = { states: 0, exhausted: 0, points: 0, recoveryCrashes: 0 }
   const seen = new Set<string>()
   const random = new Random(`${space.seed}/${space.workload.name}`)
   // With fewer states than steps a part of the steps is taken, spread over the run.
@@ -97,8 +100,8 @@ export async function crashEverywhere(space: CrashSpace, wanted: number): Promis
     const { states, next } = await collect(space, { from, steps, perStep, chosen, seen, counts })
     for (const state of states) {
       const crashRecovery = random.chance(0.3)
-      await examine(space, state, crashRecovery ? random.between(1, 90) : 0)
       counts.states++
+      await examine(space, state, crashRecovery ? random.between(1, 90) : 0)
       if (crashRecovery) counts.recoveryCrashes++
     }
     from = next
