@@ -9,5 +9,7 @@ export default defineConfig({
     testTimeout: timeoutMs,
     hookTimeout: timeoutMs,
     pool: 'forks',
+    // Many suites wait for child processes and disks rather than for a processor.
+    maxWorkers: 3,
   },
 })
