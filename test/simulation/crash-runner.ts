@@ -28,7 +28,7 @@ export interface CrashState {
 /** States of one run that are kept in memory at a time. */
 const heldStatesMax = 200
 /** Below so many combinations of what is pending all are tried. */
-const exhaustiveMax = 12
+const exhaustiveMax = 16
 
 export interface CrashCounts {
   states: number
@@ -181,7 +181,7 @@ async function collect(space: CrashSpace, plan: Collection): Promise<{ states: C
     }
     counts.points++
     const { names, writes } = disk.pending()
-    if (perStep > 1 && 2 ** (names + writes) <= Math.min(exhaustiveMax, perStep)) {
+    if (perStep > 1 && 2 ** (names + writes) <= exhaustiveMax) {
       const tape: string[] = []
       eachChoiceNow((chooser) => {
         tape.length = 0

@@ -1,7 +1,7 @@
 /** The engine on the simulated disk: power is lost before each disk operation of fixed workloads. */
 import { describe, expect, it } from 'vitest'
-import { budget } from '../budget.ts'
-import { type CrashCounts, type CrashSpace, crashEverywhere, dieEverywhere } from './crash-runner.ts'
+import { budget, budgetName } from '../budget.ts'
+import { type CrashCounts, type CrashSpace, countSteps, crashEverywhere, dieEverywhere } from './crash-runner.ts'
 import { ways, workloads } from './log-workloads.ts'
 
 const seed = process.env.TIDELOG_SEED ?? '1'
@@ -23,6 +23,22 @@ describe('a log after power was lost', () => {
       const counts = await crashEverywhere(space, perSpace)
       for (const key of Object.keys(total) as (keyof CrashCounts)[]) total[key] += counts[key]
     })
+  }
+
+  // The same at fewer crash points, and at each with all that can have become of what was pending.
+  const dense = spaces.filter(
+    ({ workload, way }) => workload.name === 'singles' || (workload.name === 'carry-over' && way === ways[0]),
+  )
+  for (const space of dense) {
+    const { workload, way, names } = space
+    const denser = budgetName() === 'soak' ? 8 : 1.6
+    it.skipIf(budgetName() === 'small')(
+      `keeps them in every combination: ${workload.name}, ${way.mode}, depth ${way.depth}, ${way.durability}, ${names} names`,
+      async () => {
+        const counts = await crashEverywhere(space, Math.ceil(denser * (await countSteps(space))))
+        for (const key of Object.keys(total) as (keyof CrashCounts)[]) total[key] += counts[key]
+      },
+    )
   }
 
   it('was looked at in enough distinct states', () => {
