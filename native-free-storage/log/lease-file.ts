@@ -63,6 +63,7 @@ export class LeaseFile {
   #sequence = 0
   /** A write or sync has failed: what the file holds is not known, and it is not written again. */
   #failure: unknown = null
+  #doubtful = false
   #queue: Promise<void> = Promise.resolve()
 
   /** `bounds`: what the predecessor left. `stillOwner`: asked after each extension and before its use. */
@@ -91,6 +92,15 @@ export class LeaseFile {
       })
     this.#queue = run.catch(() => {})
     return run
+  }
+
+  /**
+   * What was written at level `os` may be gone although the machine goes on: a sync has failed, and the system may have
+   * dropped it. The next owner begins above the bounds, as after a start of the machine.
+   */
+  doubt(): void {
+    this.#doubtful = true
+    this.write({}).catch(() => {})
   }
 
   async close(): Promise<void> {
@@ -137,6 +147,10 @@ export class LeaseFile {
     })
   }
 
+  #bootId(): Buffer {
+    return this.#doubtful ? Buffer.alloc(16) : machineBootId(this.#environment)
+  }
+
   async #mustOwn(): Promise<void> {
     if (await this.#stillOwner()) return
     throw new TidelogError('FENCED', 'a newer owner has opened the log: its lease is not ours to extend', {
@@ -146,7 +160,7 @@ export class LeaseFile {
 
   async #writeSlot(file: DiskFile, bounds: LeaseBounds): Promise<void> {
     const sequence = this.#sequence + 1
-    const slot = encodeLeaseSlot({ ...bounds, sequence, bootId: machineBootId(this.#environment) })
+    const slot = encodeLeaseSlot({ ...bounds, sequence, bootId: this.#bootId() })
     await file.write(slot, leaseSlotPosition(sequence))
     await file.sync()
     this.#sequence = sequence
@@ -156,7 +170,7 @@ export class LeaseFile {
     const { disk } = this.#environment
     const path = `${this.#directory}/${LEASE_FILE}`
     const fresh = `${path}.${Buffer.from(this.#environment.randomBytes(8)).toString('hex')}.tmp`
-    const bootId = machineBootId(this.#environment)
+    const bootId = this.#bootId()
     const file = await disk.create(fresh, 'none')
     try {
       const bytes = Buffer.alloc(LEASE_BYTES)

@@ -948,6 +948,7 @@ export class LogWriter {
   #fail(error: TidelogError): void {
     if (this.#failure !== null) return
     this.#failure = error
+    this.#lsnLease?.doubt()
     this.#settings.pool.setBusy(this, false)
     this.#deadline?.cancel()
     this.#marker?.cancel()

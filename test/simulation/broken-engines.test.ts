@@ -175,7 +175,8 @@ describe('an engine that is broken on purpose is caught', () => {
           (error: unknown) => error,
         )
       }
-      expect(caught).toBeInstanceOf(CrashFailure)
+      // A promise may be seen to be broken even before the power is lost.
+      expect(caught instanceof CrashFailure || caught instanceof BrokenInvariant, String(caught)).toBe(true)
       console.log(`${name}: caught in state ${counts.states}: ${String((caught as Error).message).slice(0, 300)}`)
     })
   }
