@@ -23,9 +23,10 @@ import { LEASE_FILE, LeaseFile, readLease } from './lease-file.ts'
 import { Log } from './log.ts'
 import { type CheckedLogOptions, checkLogOptions, FRAME_BODY_BYTES_MAX, type LogOptions } from './log-options.ts'
 import { LogState } from './log-state.ts'
-import { LogWriter, type WriterSettings } from './log-writer.ts'
+import { LogWriter } from './log-writer.ts'
 import { findManifest, MANIFEST_SPARE, ManifestStore, readManifest } from './manifest-store.ts'
 import { DEFAULT_MAX_TICK_LEAD_MS, LeasedTickOracle } from './tick-oracle.ts'
+import type { WriterSettings } from './writer-start.ts'
 
 const ALIGNMENT = 512
 const QUARANTINE = 'quarantine'

@@ -12,7 +12,6 @@ import { type FrameHeader, FrameKind } from '../format/frame-header.ts'
 import { decodeNodeSection } from '../format/node-section.ts'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
 import { type Flush, lastTickOfFlush, type MovedFrame, moveFrames, type Ownership } from '../log/flush.ts'
-import type { DurablePoint } from '../log/log-writer.ts'
 import type { ManifestStore } from '../log/manifest-store.ts'
 import {
   type BegunSegment,
@@ -24,15 +23,11 @@ import {
   takeSegmentFile,
   writeSegmentHeader,
 } from '../log/segment-files.ts'
+import type { CarriedOver, DurablePoint } from '../log/writer-start.ts'
 import type { FoundTail } from './find-tail.ts'
 import { openSegmentFile, type TailFrame, type TailPoint } from './tail-scan.ts'
 
 const FLUSH_BYTES = 4 * 1024 * 1024
-
-export interface CarriedOver {
-  segment: BegunSegment
-  durable: DurablePoint
-}
 
 /** The frames of the suffix whose bodies are right; the first that is not ends it (it was never durable as a whole). */
 export async function verifiedSuffix(

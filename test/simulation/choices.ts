@@ -44,30 +44,57 @@ export function seededChoices(seed: number | string): Chooser {
 
 /**
  * Runs `visit` once for each sequence of answers, in a fixed order, at most `limit` times. Each run must ask the
- * same questions after the same answers.
+ * same questions after the same answers: what is asked must not go on by itself between two runs.
  * @returns how many runs there were, and whether all sequences were seen.
  */
 export async function eachChoice(
   limit: number,
   visit: (chooser: Chooser) => void | Promise<void>,
 ): Promise<{ runs: number; complete: boolean }> {
-  const tape: { answer: number; options: number }[] = []
+  const walk = new AnswerWalk()
   for (let runs = 1; ; runs++) {
-    let position = 0
-    await visit({
-      choose(options) {
+    await visit(walk.begin())
+    if (!walk.advance()) return { runs, complete: true }
+    if (runs >= limit) return { runs, complete: false }
+  }
+}
+
+/** The same for a `visit` that is over when it returns, with nothing else happening between the runs. */
+export function eachChoiceNow(limit: number, visit: (chooser: Chooser) => void): { runs: number; complete: boolean } {
+  const walk = new AnswerWalk()
+  for (let runs = 1; ; runs++) {
+    visit(walk.begin())
+    if (!walk.advance()) return { runs, complete: true }
+    if (runs >= limit) return { runs, complete: false }
+  }
+}
+
+/** Goes through all sequences of answers like a counter whose digits have the bases that the questions show. */
+class AnswerWalk {
+  readonly #tape: { answer: number; options: number }[] = []
+  #position = 0
+
+  begin(): Chooser {
+    this.#position = 0
+    return {
+      choose: (options) => {
         if (options <= 1) return 0
-        const known = tape[position]
-        if (known === undefined) tape.push({ answer: 0, options })
+        const known = this.#tape[this.#position]
+        if (known === undefined) this.#tape.push({ answer: 0, options })
         else if (known.options !== options) throw new Error('the questions changed between runs')
-        return tape[position++]!.answer
+        return this.#tape[this.#position++]!.answer
       },
-    })
-    tape.length = position
+    }
+  }
+
+  /** False: there is no further sequence. */
+  advance(): boolean {
+    const tape = this.#tape
+    tape.length = this.#position
     while (tape.length > 0 && tape.at(-1)!.answer + 1 >= tape.at(-1)!.options) tape.pop()
     const last = tape.at(-1)
-    if (last === undefined) return { runs, complete: true }
-    if (runs >= limit) return { runs, complete: false }
+    if (last === undefined) return false
     last.answer++
+    return true
   }
 }

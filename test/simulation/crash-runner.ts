@@ -3,7 +3,7 @@
  * many crash states: the disk goes on while each state is set aside, and the states are examined between the runs.
  */
 import { hash64, loadChecksum } from '../../native-free-storage/index.ts'
-import { type Chooser, eachChoice, keepAll, loseAll, seededChoices } from './choices.ts'
+import { type Chooser, eachChoiceNow, keepAll, loseAll, seededChoices } from './choices.ts'
 import { demand, type Ledger } from './log-ledger.ts'
 import { logDirectory, Session, type Way, type Workload } from './log-workloads.ts'
 import { Random } from './random.ts'
@@ -183,7 +183,7 @@ async function collect(space: CrashSpace, plan: Collection): Promise<{ states: C
     const { names, writes } = disk.pending()
     if (perStep > 1 && 2 ** (names + writes) <= exhaustiveMax) {
       const tape: string[] = []
-      eachChoiceNow((chooser) => {
+      eachChoiceNow(exhaustiveMax * 4, (chooser) => {
         tape.length = 0
         const recorded: Chooser = {
           choose(options, what) {
@@ -212,10 +212,6 @@ async function collect(space: CrashSpace, plan: Collection): Promise<{ states: C
   disk.onStep = undefined
   disk.powerLoss()
   return { states, next }
-}
-
-function eachChoiceNow(visit: (chooser: Chooser) => void): void {
-  void eachChoice(exhaustiveMax * 4, visit)
 }
 
 /** What makes two states the same: names and bytes, and what the users know. Of the pool the names are enough. */
