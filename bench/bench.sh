@@ -5,6 +5,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/prepare.sh
 
+# As bin/tidelog.js does for the daemon: four writes in flight leave threads for everything else.
+export UV_THREADPOOL_SIZE=${UV_THREADPOOL_SIZE:-8}
+
 install_if_needed
 build_if_needed
 

@@ -30,7 +30,8 @@ export function indexFileName(baseLsn: number, id: string): string {
 
 /** Null for every other name, also for an LSN of 2^53 or more and for the id 0. */
 export function parseSegmentFileName(name: string): SegmentName | null {
-  const match = SEGMENT_NAME.exec(name)
+  // Most names of a large directory are looked at by code that has not run often: the cheap test first.
+  const match = name.endsWith('.seg') ? SEGMENT_NAME.exec(name) : null
   if (match === null) return null
   const baseLsn = Number(match[1])
   const id = match[2]!
@@ -43,7 +44,7 @@ export function manifestFileName(generation: number): string {
 
 /** The generation, or null for every other name. */
 export function parseManifestFileName(name: string): number | null {
-  const match = MANIFEST_NAME.exec(name)
+  const match = name.startsWith('MANIFEST-') ? MANIFEST_NAME.exec(name) : null
   if (match === null) return null
   const generation = Number(match[1])
   return Number.isSafeInteger(generation) ? generation : null

@@ -287,11 +287,14 @@ async function tidyDirectory(
   const unwanted: string[] = []
   const strange: string[] = [...found.strays]
   for (const name of names) {
-    if (members.has(name) || found.strays.includes(name) || isOwnName(name)) continue
+    if (members.has(name)) continue
+    if (name.endsWith('.idx')) {
+      if (!members.has(`${name.slice(0, -4)}.seg`)) unwanted.push(name)
+      continue
+    }
+    if (found.strays.includes(name) || isOwnName(name)) continue
     if (name.endsWith('.tmp')) unwanted.push(name)
-    else if (name.endsWith('.idx')) {
-      if (!members.has(name.replace(/\.idx$/, '.seg'))) unwanted.push(name)
-    } else if (parseSegmentFileName(name) !== null) {
+    else if (parseSegmentFileName(name) !== null) {
       if (retired.has(parseSegmentFileName(name)!.id)) unwanted.push(name)
       else strange.push(name)
     } else strange.push(name)

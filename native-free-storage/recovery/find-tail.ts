@@ -203,11 +203,12 @@ interface SegmentFile {
 
 function listSegmentFiles(names: readonly string[]): SegmentFile[] {
   const files: SegmentFile[] = []
-  for (const name of names) {
+  // The digits of a base LSN are as many in every name: the order of the names is that of the LSNs.
+  for (const name of [...names].sort()) {
     const parsed = parseSegmentFileName(name)
-    if (parsed !== null) files.push({ ...parsed, name })
+    if (parsed !== null) files.push({ id: parsed.id, baseLsn: parsed.baseLsn, name })
   }
-  return files.sort((a, b) => a.baseLsn - b.baseLsn || (a.id < b.id ? -1 : 1))
+  return files
 }
 
 /**
