@@ -57,6 +57,11 @@ const OVERLAP_BYTES_MIN = 128 * 1024
 const MARKER_DELAY_MS = 100
 /** A write that takes longer makes the log `stalled` in the eyes of health checks. */
 const STALLED_MS = 1_000
+/**
+ * A write that returns before an earlier one frees its slot, but is not acknowledged: so many depths of flushes may be
+ * under way together. It bounds what is acknowledged and not yet provable.
+ */
+const WINDOW_DEPTHS = 2
 /** A step that takes this many deadlines of a write ends the writer. */
 const STEP_DEADLINES = 3
 /** LSNs that a lease takes in advance at durability `os`. */
@@ -98,7 +103,10 @@ export class LogWriter {
   /** The buffer whose frames are entering the cache: not used again before all of them have. */
   #entering: ArrayBufferLike | null = null
 
+  /** In order, those included that have returned before an earlier one. */
   #inFlight: Flush[] = []
+  /** Writes of the active segment that have not returned. */
+  #writing = 0
   /** Frames of a stuck segment that go first into the next one. */
   #moving: MovedFrame[] = []
   /** Goes before everything in the queue. */
@@ -327,7 +335,8 @@ export class LogWriter {
         if (this.#inFlight.length === 0) this.#onQuiet()
         return
       }
-      if (this.#inFlight.length >= this.#settings.depth) return
+      const { depth } = this.#settings
+      if (this.#writing >= depth || this.#inFlight.length >= WINDOW_DEPTHS * depth) return
       if (this.#inFlight.length > 0 && this.#queue.waitingBytes < OVERLAP_BYTES_MIN) return
       const { active } = this.#segments
       if (active === null) {
@@ -410,13 +419,16 @@ export class LogWriter {
 
   #issue(flush: Flush, segment: BegunSegment): void {
     this.#inFlight.push(flush)
+    this.#writing++
     if (this.#inFlight.length === 2) this.#settings.pool.setBusy(this, true)
     this.#watchDeadline()
     segment.writer.write(flush.bytes, flush.position).then(
       () => {
         if (this.#segments.active !== segment) return
+        this.#writing--
         flush.done = true
-        this.#complete()
+        if (this.#inFlight[0] === flush) this.#complete()
+        else this.#pump()
       },
       (error) => {
         if (this.#segments.active === segment && this.#failure === null) this.#onWriteFailed(flush, error)
@@ -577,7 +589,7 @@ export class LogWriter {
     this.#inFlight = []
     this.#counts.cuts++
     this.#nextLsn = this.#segments.durable.nextLsn
-    this.#segments.leave()
+    this.#leaveSegment()
     if (!clean) this.#uncutTick ??= cut[0]?.frames[0]?.header.baseTimeTick ?? null
     for (const { frames } of cut) {
       for (const { pending } of frames) {
@@ -638,8 +650,14 @@ export class LogWriter {
         this.#moving.push({ pending, header, vchannels, nextLsn, bytes })
       }
     }
-    this.#segments.leave()
+    this.#leaveSegment()
     await this.#begin()
+  }
+
+  /** What returns later of its writes is nobody's. */
+  #leaveSegment(): void {
+    this.#segments.leave()
+    this.#writing = 0
   }
 
   #settleFailed(pending: PendingFrame | null, error: TidelogError): void {
