@@ -111,6 +111,7 @@ export class SegmentSuccession {
     try {
       if (predecessor !== null && empty === null && this.#leftOpen) await this.#syncLeftOpen(predecessor)
       unnamed = await this.#takeFile(frameBytes)
+      await this.#tidying
       header.preparedBytes = unnamed.prepared ? unnamed.bytes : 0
       const checksum = await writeSegmentHeader(this.#settings, unnamed, header)
       if (!(await this.#manifests.confirmNewest())) throw fenced()
@@ -213,6 +214,9 @@ export class SegmentSuccession {
         })
       }
       while (this.#publishing) await this.settled()
+      // The index before the manifest: a log that was closed has all of them.
+      await this.#tidying
+      await finishSegment.tidy(this.#state, entry, writer, end)
       await this.#publishClosed(entry, end.position, end.chain, nextLsn)
     } catch (error) {
       await writer.file.close().catch(() => {})
@@ -220,7 +224,6 @@ export class SegmentSuccession {
     }
     entry.end = end
     this.#active = null
-    await finishSegment.tidy(this.#state, entry, writer, end)
   }
 
   /** Settles when nothing goes on in the background. */

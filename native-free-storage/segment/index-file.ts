@@ -105,6 +105,8 @@ export async function writeIndexFile(
     await disk.unlink(temporary).catch(() => undefined)
     file = await disk.create(temporary)
     await file.write(bytes, 0)
+    // Not for safety: so that a power loss leaves no torn index, which would look like damage.
+    await file.sync()
     await file.close()
     await disk.rename(temporary, path)
     return true

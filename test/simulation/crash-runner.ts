@@ -3,6 +3,7 @@
  * many crash states: the disk goes on while each state is set aside, and the states are examined between the runs.
  */
 import { hash64, loadChecksum } from '../../native-free-storage/index.ts'
+import { verifyLog } from '../../native-free-storage/maintenance/verify.ts'
 import { type Chooser, eachChoiceNow, keepAll, loseAll, seededChoices } from './choices.ts'
 import { demand, type Ledger } from './log-ledger.ts'
 import { logDirectory, Session, type Way, type Workload } from './log-workloads.ts'
@@ -227,6 +228,19 @@ function fingerprint(disk: SimDisk, ledger: Ledger): string {
   return parts.join('\n')
 }
 
+/** A crash is no damage: `verify` has to find nothing but what it tells for information. */
+async function demandSound(session: Session, when: string): Promise<void> {
+  const names = await session.environment.disk.list(logDirectory).catch(() => [])
+  // Before the first manifest was published there is no log.
+  if (!names.some((name) => /^MANIFEST-\d{20}$/.test(name))) return
+  const { findings } = await verifyLog(session.environment, logDirectory)
+  const severe = findings.filter(({ severity }) => severity !== 'info')
+  demand(
+    severe.length === 0,
+    () => `verify ${when}: ${severe.map(({ code, message }) => `${code} ${message}`).join('; ')}`,
+  )
+}
+
 /** Opens what is found, checks it, goes on appending, and opens it again. `crashRecoveryAt`: it dies once more first. */
 export async function examine(space: CrashSpace, state: CrashState, crashRecoveryAt: number): Promise<void> {
   const { ledger } = state
@@ -242,11 +256,13 @@ export async function examine(space: CrashSpace, state: CrashState, crashRecover
       disk = disk.reboot(crashRecoveryAt)
     }
     const session = sessionOn(space, disk, ledger)
+    await demandSound(session, 'as the crash left it')
     await goOn(session)
     const found = await readBack(session)
     const again = await readBack(session)
     demand(JSON.stringify(found, plain) === JSON.stringify(again, plain), () => 'two clean openings differ')
     demandNoOrphans(disk)
+    await demandSound(session, 'after two clean openings')
   } catch (error) {
     throw new CrashFailure(space, state.step, choice, error, disk.trace)
   } finally {
