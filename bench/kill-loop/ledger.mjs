@@ -40,6 +40,9 @@ const tailing = followTail().catch((error) => {
   if (!endTail.signal.aborted) book.problem(`the tail ended: ${error.stack}`)
 })
 
+/** Asked for and not answered: sent again after a restart, one may come while everything is read. */
+let truncationsUnderWay = 0
+
 const server = createServer((socket) => {
   const lines = createInterface({ input: socket })
   lines.on('line', take)
@@ -80,8 +83,20 @@ async function followTail() {
   throw new Error('it ended by itself')
 }
 
-/** Reads everything that is durable now. */
+/** Reads everything that is durable now; anew when a truncation that was asked for overtakes it. */
 async function look() {
+  for (;;) {
+    const askedBefore = truncationsUnderWay
+    try {
+      return await lookOnce()
+    } catch (error) {
+      const code = error instanceof Error && 'code' in error ? error.code : null
+      if (code !== 'POSITION_TRUNCATED' || askedBefore === 0) throw error
+    }
+  }
+}
+
+async function lookOnce() {
   const startedMs = performance.now()
   const watermark = tail.watermark()
   const current = book.beginLook()
@@ -109,9 +124,15 @@ async function truncate({ vchannel, part }) {
   const lsn = Math.floor((tailedLsns.get(groups.get(vchannel) ?? -1) ?? 0) * part)
   book.truncating(vchannel, lsn)
   // The daemon may be killed meanwhile: whether it comes to it is left open.
-  client.truncate(vchannel, lsn).catch((error) => {
-    if (!expectedCodes.has(error.code)) book.problem(`truncate was answered ${error.code}: ${error.message}`)
-  })
+  truncationsUnderWay++
+  client
+    .truncate(vchannel, lsn)
+    .catch((error) => {
+      if (!expectedCodes.has(error.code)) book.problem(`truncate was answered ${error.code}: ${error.message}`)
+    })
+    .finally(() => {
+      truncationsUnderWay--
+    })
   return {}
 }
 
