@@ -49,6 +49,8 @@ interface Owner extends ProcessIdentity {
 
 export interface Lock {
   readonly nonce: string
+  /** What the directory held when the lock was taken, so that it need not be listed again; for one caller. */
+  takeNames(): readonly string[]
   /** Whether the lock file still names this lock. False when somebody removed it by hand. */
   isHeld(): Promise<boolean>
   /** Idempotent. */
@@ -110,14 +112,16 @@ class LockTaker {
       await this.#takeName(lockName)
       const after = await this.#look(lockName)
       assert(after.kind === 'owned' && after.owner.nonce === this.#owner.nonce, 'a lock just taken names its taker')
-      await this.#removeLeftOvers()
+      // Not before the lock is held: what is a left-over then may be a taker's right now.
+      const names = await this.#disk.list(this.#directory)
+      await this.#removeLeftOvers(names)
       await this.#prepareSpare()
+      return new HeldLock(this.#disk, this.#directory, this.#owner.nonce, kernelLock, names)
     } catch (error) {
       await this.#unlinkIfThere(this.#ownName).catch(() => undefined)
       await kernelLock?.release()
       throw error
     }
-    return new HeldLock(this.#disk, this.#directory, this.#owner.nonce, kernelLock)
   }
 
   async #takeKernelLock(): Promise<{ release(): Promise<void> } | undefined> {
@@ -213,8 +217,8 @@ class LockTaker {
   }
 
   /** A file of a taker that is still at work is left alone; it finds out by itself that it came too late. */
-  async #removeLeftOvers(): Promise<void> {
-    for (const name of await this.#disk.list(this.#directory)) {
+  async #removeLeftOvers(names: readonly string[]): Promise<void> {
+    for (const name of names) {
       if (!/^LOCK\.[0-9a-f]+\.(new|next)$/.test(name)) continue
       const seen = await this.#look(name)
       // One's own file under the name of a taker before, whose unlink a power loss undid, is a left-over too.
@@ -281,12 +285,26 @@ class HeldLock implements Lock {
   readonly #directory: string
   readonly #kernelLock: { release(): Promise<void> } | undefined
   #released: Promise<void> | undefined
+  #names: readonly string[]
 
-  constructor(disk: Disk, directory: string, nonce: string, kernelLock: { release(): Promise<void> } | undefined) {
+  constructor(
+    disk: Disk,
+    directory: string,
+    nonce: string,
+    kernelLock: { release(): Promise<void> } | undefined,
+    names: readonly string[],
+  ) {
     this.#disk = disk
     this.#directory = directory
     this.nonce = nonce
     this.#kernelLock = kernelLock
+    this.#names = names
+  }
+
+  takeNames(): readonly string[] {
+    const names = this.#names
+    this.#names = []
+    return names
   }
 
   async isHeld(): Promise<boolean> {

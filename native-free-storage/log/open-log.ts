@@ -11,7 +11,7 @@ import { isProbeName, probeWriteWay, type WriteWay } from '../disk/write-probe.t
 import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
-import { parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
+import { manifestFileName, parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
 import { carryOver, verifiedSuffix } from '../recovery/carry-over.ts'
 import { type FoundSegments, type FoundTail, findSegments } from '../recovery/find-tail.ts'
@@ -84,7 +84,7 @@ async function openLocked(
   way: WriteWay,
 ): Promise<Log> {
   const { disk } = environment
-  const manifests = await fence(environment, directory, checked, pool)
+  const manifests = await fence(environment, directory, checked, pool, lock.takeNames())
   // A file that its fenced writer is about to name must not appear after the list is read.
   await pool.dropForeign()
   // Only now is the tail read: whoever had the log before can acknowledge nothing that is not in it.
@@ -193,20 +193,29 @@ async function openLocked(
   return log
 }
 
-/** Publishes the new pair, which fences every older one. */
+/** Publishes the new pair, which fences every older one. `names`: what the directory held a moment ago. */
 async function fence(
   environment: Environment,
   directory: string,
   checked: CheckedLogOptions,
   pool: FilePool,
+  names: readonly string[],
 ): Promise<ManifestStore> {
   const { disk } = environment
   const releaseReserve = () => pool.releaseReserve()
-  const names = await disk.list(directory)
-  const found = await findManifest(disk, directory, names)
+  let listed = names
+  let found = await findManifest(disk, directory, listed).catch((error: unknown) => {
+    if (!isDiskError(error, 'ENOENT')) throw error
+    return null
+  })
+  // Nothing found, or the last owner or a rival has published since.
+  if (found === null || disk.existsSync(`${directory}/${manifestFileName(found.content.generation + 1)}`)) {
+    listed = await disk.list(directory)
+    found = await findManifest(disk, directory, listed)
+  }
   const bootId = machineBootId(environment)
   if (found === null) {
-    const segment = names.find((name) => parseSegmentFileName(name) !== null)
+    const segment = listed.find((name) => parseSegmentFileName(name) !== null)
     if (segment !== undefined) {
       throw new TidelogError(
         'MANIFEST_MISSING',

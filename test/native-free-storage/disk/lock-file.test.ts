@@ -250,7 +250,12 @@ const naive: Taking = async (environment) => {
   await disk.link(own, `${directory}/LOCK`).catch(() => {
     throw new TidelogError('LOCKED', 'held')
   })
-  return { nonce, isHeld: async () => true, release: () => disk.unlink(`${directory}/LOCK`).catch(() => undefined) }
+  return {
+    nonce,
+    takeNames: () => [],
+    isHeld: async () => true,
+    release: () => disk.unlink(`${directory}/LOCK`).catch(() => undefined),
+  }
 }
 
 describe('several takers of a stale lock', () => {
