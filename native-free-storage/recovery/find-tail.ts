@@ -203,12 +203,12 @@ interface SegmentFile {
 
 function listSegmentFiles(names: readonly string[]): SegmentFile[] {
   const files: SegmentFile[] = []
-  // The digits of a base LSN are as many in every name: the order of the names is that of the LSNs.
-  for (const name of [...names].sort()) {
+  for (const name of names) {
     const parsed = parseSegmentFileName(name)
     if (parsed !== null) files.push({ id: parsed.id, baseLsn: parsed.baseLsn, name })
   }
-  return files
+  // The digits of a base LSN are as many in every name: the order of the names is that of the LSNs.
+  return files.sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
 /**
