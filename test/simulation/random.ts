@@ -57,7 +57,13 @@ export class Random {
 
   bytes(length: number): Uint8Array {
     const bytes = new Uint8Array(length)
-    for (let i = 0; i < length; i++) bytes[i] = this.u32() >>> 24
+    for (let i = 0; i < length; i += 4) {
+      const word = this.u32()
+      bytes[i] = word >>> 24
+      if (i + 1 < length) bytes[i + 1] = word >>> 16
+      if (i + 2 < length) bytes[i + 2] = word >>> 8
+      if (i + 3 < length) bytes[i + 3] = word
+    }
     return bytes
   }
 

@@ -2,10 +2,12 @@
  * Virtual time. By itself it moves on whenever the code under test has nothing left to do at the present moment
  * (`auto`, the default), or only by `advance`. Timers at the same moment fire in the order they were set.
  *
- * Between two timers everything that JavaScript has ready (promises, ticks, immediates) is done. Real asynchrony
+ * Between two timers everything that JavaScript has ready (promises, ticks) is done. Real asynchrony
  * (files, worker threads) is not waited for; code under simulation has none.
  */
 import type { Clock, Timer } from '../../native-free-storage/environment.ts'
+
+const pumpsBetweenImmediates = 64
 
 interface Waiting {
   atMs: number
@@ -22,6 +24,7 @@ export class SimClock implements Clock {
   #order = 0
   #stopped = false
   #pumping = false
+  #pumps = 0
   /** Binary heap by time, then order. */
   readonly #heap: Waiting[] = []
 
@@ -79,15 +82,21 @@ export class SimClock implements Clock {
     this.#nowMs = Math.max(this.#nowMs, untilMs)
   }
 
+  /**
+   * The next timer fires when nothing is ready any more. A tick of Node's that is asked for in a promise job runs when
+   * all promise jobs are done: ten times as cheap as an immediate, which lets others run now and then.
+   */
   #pump(): void {
     if (this.#pumping || this.#stopped) return
     this.#pumping = true
-    setImmediate(() => {
+    const next = () => {
       this.#pumping = false
       if (this.#next() === undefined) return
       this.#fire()
       this.#pump()
-    })
+    }
+    if (++this.#pumps % pumpsBetweenImmediates === 0) setImmediate(next)
+    else queueMicrotask(() => process.nextTick(next))
   }
 
   #fire(): void {

@@ -2,20 +2,13 @@
  * An open file of the simulated disk.
  */
 import { DiskError, type DiskFile, type WriteSync } from '../../native-free-storage/disk/disk.ts'
-import type { PendingWrite, SimFile } from './sim-file.ts'
+import { type PendingWrite, SimFile } from './sim-file.ts'
 import { type Fault, type Finish, type Machine, type Operation, type OperationKind, operation } from './sim-machine.ts'
-
-/** What an open file asks of the disk that it is on, as one process sees it. */
-export interface FileHost {
-  readonly openFiles: { delete(key: object): boolean }
-  run<T>(what: Operation, begin: () => Finish<T>, faulty?: (fault: Fault) => Finish<T> | undefined): Promise<T>
-  trackWrite(what: Operation, file: SimFile, write: PendingWrite): void
-  land(what: Operation): void
-}
+import type { SimProcess } from './sim-process.ts'
 
 export class SimDiskFile implements DiskFile {
   readonly path: string
-  readonly #disk: FileHost
+  readonly #process: SimProcess
   readonly #machine: Machine
   readonly #file: SimFile
   readonly #access: 'read' | 'write'
@@ -26,7 +19,7 @@ export class SimDiskFile implements DiskFile {
   #onIdle: (() => void) | undefined
 
   constructor(
-    disk: FileHost,
+    process: SimProcess,
     machine: Machine,
     path: string,
     file: SimFile,
@@ -35,7 +28,7 @@ export class SimDiskFile implements DiskFile {
     key: object,
   ) {
     this.path = path
-    this.#disk = disk
+    this.#process = process
     this.#machine = machine
     this.#file = file
     this.#access = access
@@ -43,20 +36,62 @@ export class SimDiskFile implements DiskFile {
     this.#key = key
   }
 
-  read(target: Uint8Array, offset: number, length: number, position: number): Promise<number> {
-    const read = () => this.#file.read(target, offset, Math.min(length, target.length - offset), position)
+  async read(target: Uint8Array, offset: number, length: number, position: number): Promise<number> {
+    let done = 0
+    for (;;) {
+      const turn = { isShort: false }
+      done += await this.#readOnce(target, offset + done, length - done, position + done, turn)
+      if (!turn.isShort) return done
+    }
+  }
+
+  #readOnce(
+    target: Uint8Array,
+    offset: number,
+    length: number,
+    position: number,
+    turn: { isShort: boolean },
+  ): Promise<number> {
+    const read = (file: SimFile, from: number, bytes = length) =>
+      file.read(target, offset, Math.min(bytes, target.length - offset), from)
     return this.#run(
       operation('read', this.path, { position, length }),
-      () => read,
+      () => () => read(this.#file, position),
       (fault) => {
-        if (!('mangle' in fault)) return undefined
-        return () => {
-          const count = read()
-          fault.mangle(target.subarray(offset, offset + count), position)
-          return count
+        if ('mangle' in fault) {
+          return () => {
+            const count = read(this.#file, position)
+            fault.mangle(target.subarray(offset, offset + count), position)
+            return count
+          }
         }
+        if ('misdirect' in fault) {
+          const other = this.#misdirected(fault.misdirect.path)
+          // The length is the right one: only what stands in the sectors is another's.
+          return () => {
+            const count = read(this.#file, position)
+            target.fill(0, offset, offset + count)
+            if (other !== undefined) read(other, fault.misdirect.position, count)
+            return count
+          }
+        }
+        if ('short' in fault && fault.short < length) {
+          return () => {
+            const count = read(this.#file, position, fault.short)
+            if (fault.fail !== undefined) throw new DiskError(fault.fail, 'read', this.path)
+            turn.isShort = count > 0
+            return count
+          }
+        }
+        return undefined
       },
     )
+  }
+
+  #misdirected(path: string | undefined): SimFile | undefined {
+    if (path === undefined) return this.#file
+    const node = this.#machine.names.find(path)
+    return node instanceof SimFile ? node : undefined
   }
 
   write(bytes: Uint8Array, position: number): Promise<void> {
@@ -72,6 +107,11 @@ export class SimDiskFile implements DiskFile {
           })
         }
         if ('syncFails' in fault) return this.#beginWrite(what, bytes, position, { syncFails: fault.syncFails })
+        if ('misdirect' in fault) {
+          const finish = this.#beginWrite(what, bytes, position, { lost: true })
+          this.#misdirected(fault.misdirect.path)?.poke(fault.misdirect.position, bytes)
+          return finish
+        }
         // It fails although its bytes are in the cache: nothing was made durable.
         if ('applied' in fault) return this.#beginWrite(what, bytes, position, { unsynced: true })
         return undefined
@@ -83,7 +123,7 @@ export class SimDiskFile implements DiskFile {
     what: Operation,
     bytes: Uint8Array,
     position: number,
-    turn: { limit?: number; failWith?: string; syncFails?: SyncFailure; unsynced?: boolean },
+    turn: { limit?: number; failWith?: string; syncFails?: SyncFailure; unsynced?: boolean; lost?: boolean },
   ): Finish<void> {
     this.#mustBeWritable('write')
     const machine = this.#machine
@@ -94,12 +134,12 @@ export class SimDiskFile implements DiskFile {
     let write: PendingWrite | undefined
     if (part.length > 0) {
       const lengthBefore = this.#file.length
-      write = this.#file.write(++machine.order, part, position)
+      write = this.#file.write(++machine.order, part, position, turn.lost)
       machine.usedBytes += this.#file.length - lengthBefore
-      this.#disk.trackWrite(what, this.#file, write)
+      this.#process.trackWrite(what, this.#file, write)
     }
     return () => {
-      this.#disk.land(what)
+      this.#process.land(what)
       if (part.length < bytes.length) throw new DiskError(code, 'write', this.path, { bytesWritten: part.length })
       if (write === undefined || turn.unsynced) return
       if (turn.syncFails !== undefined) this.#failSync([write], turn.syncFails, 'write')
@@ -165,12 +205,12 @@ export class SimDiskFile implements DiskFile {
       })
     }
     const forget = () => {
-      if (!this.#disk.openFiles.delete(this.#key)) return
+      if (!this.#process.openFiles.delete(this.#key)) return
       this.#file.openers--
       this.#machine.forgetIfUnused(this.#file)
     }
     // As with close(2), the descriptor is gone even when it fails.
-    await this.#disk
+    await this.#process
       .run(operation('close', this.path), () => forget)
       .catch((error) => {
         forget()
@@ -182,7 +222,7 @@ export class SimDiskFile implements DiskFile {
     if (this.#closed !== undefined) throw new DiskError('EBADF', what.kind, this.path)
     this.#busy++
     try {
-      return await this.#disk.run(what, begin, faulty)
+      return await this.#process.run(what, begin, faulty)
     } finally {
       this.#busy--
       if (this.#busy === 0) this.#onIdle?.()

@@ -23,13 +23,10 @@ import {
 } from '../../native-free-storage/disk/disk.ts'
 import type { ProcessIdentity } from '../../native-free-storage/environment.ts'
 import { type Chooser, seededChoices } from './choices.ts'
-import { Random } from './random.ts'
 import { SimClock } from './sim-clock.ts'
 import { SimDiskFile } from './sim-disk-file.ts'
-import { type PendingWrite, SimFile } from './sim-file.ts'
+import { SimFile } from './sim-file.ts'
 import {
-  defaultLatencyMs,
-  type Fault,
   type FaultRule,
   type Finish,
   inodeBytes,
@@ -42,6 +39,8 @@ import {
   type Stalled,
 } from './sim-machine.ts'
 import { SimDirectory, SimNames } from './sim-names.ts'
+import { SimProcess } from './sim-process.ts'
+import { sectorBytes } from './sim-sectors.ts'
 
 export type {
   Fault,
@@ -55,22 +54,14 @@ export type {
 
 export class SimDisk implements Disk {
   readonly traits: { parallelOperations: number; dsyncTrusted: boolean }
-  readonly pid: number
-  readonly startTime: string
   readonly #machine: Machine
-  #dead = false
-  /** Effects in the page cache whose calls have not returned. */
-  readonly #inFlight = new Map<Operation, { land(): void; cut(random: Random): void }>()
-  /** Descriptors that the process holds; its death closes them. */
-  readonly openFiles = new Map<object, SimFile>()
+  readonly #process: SimProcess
 
   constructor(options: SimDiskOptions = {}, shared?: { machine: Machine; pid?: number | undefined }) {
     const mode = options.names ?? 'strict'
     this.#machine = shared?.machine ?? new Machine(options, options.clock ?? new SimClock(), new SimNames(mode))
-    this.pid = shared?.pid ?? ++this.#machine.pids
-    this.startTime = String(++this.#machine.starts)
+    this.#process = new SimProcess(this.#machine, shared?.pid)
     this.traits = { parallelOperations: this.#machine.options.parallelOperations ?? 4, dsyncTrusted: true }
-    this.#machine.processes.set(this.pid, this)
   }
 
   // ---- The machine and its processes ----
@@ -83,9 +74,17 @@ export class SimDisk implements Disk {
     return this.#machine.bootId
   }
 
+  get pid(): number {
+    return this.#process.pid
+  }
+
+  get startTime(): string {
+    return this.#process.startTime
+  }
+
   /** False after the process or the machine went down. */
   get alive(): boolean {
-    return !this.#dead && !this.#machine.down
+    return this.#process.alive
   }
 
   /** Steps taken since this disk was made, by all processes. */
@@ -100,11 +99,7 @@ export class SimDisk implements Disk {
 
   /** The last operations, in words. */
   get trace(): string[] {
-    return this.#machine.trace.map(({ step, text, operation }) => {
-      const { pid, kind, path, to, position, length } = operation
-      const where = position === undefined ? '' : ` @${position}${length === undefined ? '' : `+${length}`}`
-      return `${step} p${pid} ${kind} ${path}${to === undefined ? '' : ` -> ${to}`}${where}: ${text}`
-    })
+    return this.#machine.traceInWords()
   }
 
   /** Called before each step, with the steps taken so far; `reboot` may be called in it. */
@@ -146,17 +141,7 @@ export class SimDisk implements Disk {
 
   /** Ends this process only. Of the writes it had in flight any part may have reached the page cache. */
   processCrash(seed: number | string = 0): void {
-    if (this.#dead) return
-    this.#dead = true
-    const random = new Random(`${seed}/${this.#machine.steps}`)
-    for (const effect of [...this.#inFlight.values()].reverse()) effect.cut(random)
-    this.#inFlight.clear()
-    for (const file of this.openFiles.values()) {
-      file.openers--
-      this.#machine.forgetIfUnused(file)
-    }
-    this.openFiles.clear()
-    for (const [path, pid] of this.#machine.kernelLocks) if (pid === this.pid) this.#machine.kernelLocks.delete(path)
+    this.#process.die(seed)
   }
 
   /** Another process's view of this disk; with `pid`, one that has the number of an earlier one. */
@@ -219,18 +204,32 @@ export class SimDisk implements Disk {
 
   /** Flips a bit, on the medium and in the cache. */
   flipBit(path: string, position: number, bit: number): void {
-    this.#fileAt(path).poke(position, (old) => old ^ (1 << bit), 1)
+    const file = this.#fileAt(path)
+    file.poke(position, Uint8Array.of(file.byteAt(position) ^ (1 << bit)))
   }
 
   /** Zeroes a sector, on the medium and in the cache. */
   zeroSector(path: string, sector: number): void {
-    this.#fileAt(path).poke(sector * 512, () => 0, 512)
+    this.#fileAt(path).poke(sector * sectorBytes, new Uint8Array(sectorBytes))
   }
 
-  /** Puts bytes into a file, on the medium and in the cache: an old version, a misdirected write. Never lengthens it. */
-  poke(path: string, position: number, bytes: Uint8Array): void {
+  /** Puts a sector back as it was before its last write: a write that was lost. False: it was written once at most. */
+  olderSector(path: string, sector: number): boolean {
     const file = this.#fileAt(path)
-    for (let i = 0; i < bytes.length; i++) file.poke(position + i, () => bytes[i]!, 1)
+    const older = file.olderSector(sector)
+    if (older === undefined) return false
+    file.poke(sector * sectorBytes, older)
+    return true
+  }
+
+  /** The sectors of a file of which there is an older version. */
+  rewrittenSectors(path: string): number[] {
+    return this.#fileAt(path).rewrittenSectors()
+  }
+
+  /** Puts bytes into a file, on the medium and in the cache: a misdirected write, a hand. Never lengthens it. */
+  poke(path: string, position: number, bytes: Uint8Array): void {
+    this.#fileAt(path).poke(position, bytes)
   }
 
   // ---- Looking in, without a step ----
@@ -260,7 +259,7 @@ export class SimDisk implements Disk {
     const counts = { names: this.#machine.names.pending.length, writes: 0, sectors: 0 }
     for (const file of this.#machine.names.files()) {
       counts.writes += file.pending.length
-      for (const write of file.pending) counts.sectors += write.sectorCount
+      for (const write of file.pending) counts.sectors += write.sectors.length
     }
     return counts
   }
@@ -272,7 +271,7 @@ export class SimDisk implements Disk {
   // ---- The port ----
 
   open(path: string, access: 'read' | 'write', sync: WriteSync = 'none'): Promise<DiskFile> {
-    return this.run(operation('open', path), () => {
+    return this.#process.run(operation('open', path), () => {
       const file = this.#find('open', path)
       if (!(file instanceof SimFile)) throw new DiskError('EISDIR', 'open', path)
       if (access === 'write') this.#mustBeWritable('open', path)
@@ -282,7 +281,7 @@ export class SimDisk implements Disk {
 
   create(path: string, sync: WriteSync = 'none'): Promise<DiskFile> {
     const what = operation('create', path)
-    return this.run(what, () => {
+    return this.#process.run(what, () => {
       const { directory, name } = this.#parent('create', path)
       if (directory.names.has(name)) throw new DiskError('EEXIST', 'create', path)
       this.#mustBeWritable('create', path)
@@ -302,13 +301,13 @@ export class SimDisk implements Disk {
   #openedAtFinish(path: string, file: SimFile, access: 'read' | 'write', sync: WriteSync): Finish<DiskFile> {
     file.openers++
     const key = {}
-    this.openFiles.set(key, file)
-    return () => new SimDiskFile(this, this.#machine, path, file, access, sync, key)
+    this.#process.openFiles.set(key, file)
+    return () => new SimDiskFile(this.#process, this.#machine, path, file, access, sync, key)
   }
 
   link(existing: string, name: string): Promise<void> {
     const what = operation('link', existing, { to: name })
-    return this.run(what, () => {
+    return this.#process.run(what, () => {
       const file = this.#find('link', existing)
       if (!(file instanceof SimFile)) throw new DiskError('EPERM', 'link', existing)
       const target = this.#parent('link', name)
@@ -320,7 +319,7 @@ export class SimDisk implements Disk {
 
   rename(from: string, to: string): Promise<void> {
     const what = operation('rename', from, { to })
-    return this.run(what, () => {
+    return this.#process.run(what, () => {
       const node = this.#find('rename', from)
       const source = this.#parent('rename', from)
       const target = this.#parent('rename', to)
@@ -340,7 +339,7 @@ export class SimDisk implements Disk {
 
   unlink(path: string): Promise<void> {
     const what = operation('unlink', path)
-    return this.run(what, () => {
+    return this.#process.run(what, () => {
       const file = this.#find('unlink', path)
       if (!(file instanceof SimFile)) throw new DiskError('EISDIR', 'unlink', path)
       this.#mustBeWritable('unlink', path)
@@ -351,7 +350,7 @@ export class SimDisk implements Disk {
   }
 
   list(directory: string): Promise<string[]> {
-    return this.run(operation('list', directory), () => {
+    return this.#process.run(operation('list', directory), () => {
       const found = this.#find('list', directory)
       if (!(found instanceof SimDirectory)) throw new DiskError('ENOTDIR', 'list', directory)
       const names = [...found.names.keys()]
@@ -361,7 +360,7 @@ export class SimDisk implements Disk {
 
   makeDirectory(path: string): Promise<void> {
     const what = operation('makeDirectory', path)
-    return this.run(what, () => {
+    return this.#process.run(what, () => {
       const found = this.#machine.names.find(path)
       if (found instanceof SimDirectory) return () => undefined
       if (found !== undefined) throw new DiskError('EEXIST', 'makeDirectory', path)
@@ -372,7 +371,7 @@ export class SimDisk implements Disk {
   }
 
   syncDirectory(path: string): Promise<void> {
-    return this.run(operation('syncDirectory', path), () => {
+    return this.#process.run(operation('syncDirectory', path), () => {
       const directory = this.#find('syncDirectory', path)
       if (!(directory instanceof SimDirectory)) throw new DiskError('ENOTDIR', 'syncDirectory', path)
       const { names } = this.#machine
@@ -383,7 +382,7 @@ export class SimDisk implements Disk {
 
   existsSync(path: string): boolean {
     const what = { ...operation('exists', path), pid: this.pid, step: this.steps }
-    if (this.#dead || !this.#machine.step()) throw new DiskError('EIO', 'exists', path)
+    if (!this.#process.alive || !this.#machine.step()) throw new DiskError('EIO', 'exists', path)
     const fault = this.#machine.fault(what)
     if (fault !== undefined && 'fail' in fault && fault.fail !== undefined) {
       throw new DiskError(fault.fail, 'exists', path)
@@ -392,7 +391,7 @@ export class SimDisk implements Disk {
   }
 
   space(directory: string): Promise<DiskSpace> {
-    return this.run(operation('space', directory), () => {
+    return this.#process.run(operation('space', directory), () => {
       this.#find('space', directory)
       const { capacityBytes } = this.#machine
       const totalBytes = Number.isFinite(capacityBytes) ? capacityBytes : 2 ** 40
@@ -401,114 +400,13 @@ export class SimDisk implements Disk {
   }
 
   identify(directory: string): Promise<DiskIdentity> {
-    return this.run(operation('identify', directory), () => {
+    return this.#process.run(operation('identify', directory), () => {
       this.#find('identify', directory)
       return () => ({ fileSystem: this.#machine.options.fileSystem ?? 'ext4', device: '1' })
     })
   }
 
-  // ---- How an operation runs ----
-
-  /** Of this disk's open files only: the files that are open run their operations here. */
-  run<T>(what: Operation, begin: () => Finish<T>, faulty?: (fault: Fault) => Finish<T> | undefined): Promise<T> {
-    const machine = this.#machine
-    what.pid = this.pid
-    what.step = machine.steps
-    return new Promise<T>((resolve, reject) => {
-      if (this.#dead || !machine.step()) return
-      const fault = machine.fault(what)
-      machine.log(what, fault === undefined ? 'begins' : `begins, fault ${JSON.stringify(fault)}`)
-
-      const beginAtFault = (failWith: string | undefined): Finish<T> => {
-        if (failWith !== undefined) throw new DiskError(failWith, what.kind, what.path)
-        if (fault === undefined) return begin()
-        const code = 'fail' in fault && !('short' in fault) ? fault.fail : undefined
-        if (code !== undefined && !('applied' in fault && fault.applied)) {
-          throw new DiskError(code, what.kind, what.path)
-        }
-        const finish = faulty?.(fault) ?? begin()
-        if (code === undefined) return finish
-        return () => {
-          finish()
-          throw new DiskError(code, what.kind, what.path)
-        }
-      }
-      const end = (finish: Finish<T>) => {
-        if (this.#dead || !machine.step()) return
-        try {
-          const value = finish()
-          machine.log(what, 'done')
-          resolve(value)
-        } catch (error) {
-          machine.log(what, error instanceof DiskError ? error.code : String(error))
-          reject(error)
-        }
-      }
-      const start = (failWith?: string) => {
-        let finish: Finish<T>
-        try {
-          finish = beginAtFault(failWith)
-        } catch (error) {
-          finish = () => {
-            throw error
-          }
-        }
-        if (fault !== undefined && 'stall' in fault && fault.stall === 'landed') {
-          this.#hold(what, (code) =>
-            end(() => {
-              if (code === undefined) return finish()
-              this.#inFlight.get(what)?.land()
-              throw new DiskError(code, what.kind, what.path)
-            }),
-          )
-          return
-        }
-        const latency = (machine.options.latencyMs ?? defaultLatencyMs)(what, machine.random)
-        machine.clock.after(latency, () => end(finish))
-      }
-      if (fault !== undefined && 'stall' in fault && fault.stall === 'late') {
-        this.#hold(what, (code) => {
-          if (this.alive) start(code)
-        })
-      } else start()
-    })
-  }
-
-  #hold(what: Operation, release: (failWith?: string) => void): void {
-    const { stalled } = this.#machine
-    const entry: Stalled = {
-      operation: what,
-      release(failWith) {
-        const index = stalled.indexOf(entry)
-        if (index < 0) return
-        stalled.splice(index, 1)
-        release(failWith)
-      },
-    }
-    stalled.push(entry)
-  }
-
-  /** Of this disk's open files only: notes a write whose call has not returned. */
-  trackWrite(what: Operation, file: SimFile, write: PendingWrite): void {
-    this.#inFlight.set(what, {
-      land: () => {
-        write.inFlight = false
-        write.before = undefined
-        this.#inFlight.delete(what)
-      },
-      cut: (random) => {
-        const reached = random.pick([0, write.sectorCount, random.below(write.sectorCount + 1)])
-        const lengthBefore = file.length
-        file.cutInFlight(write, reached)
-        this.#machine.usedBytes += file.length - lengthBefore
-      },
-    })
-  }
-
-  /** Of this disk's open files only: the call of a write or of a change of names returns. */
-  land(what: Operation): void {
-    this.#inFlight.get(what)?.land()
-  }
+  // ---- Finding ----
 
   #fileAt(path: string): SimFile {
     const file = this.#machine.names.find(path)
@@ -535,12 +433,6 @@ export class SimDisk implements Disk {
   #change(what: Operation, effects: Parameters<SimNames['change']>[2]): Finish<void> {
     const description = `${what.kind} ${what.path}${what.to === undefined ? '' : ` -> ${what.to}`}`
     const change = this.#machine.names.change(++this.#machine.order, description, effects)
-    const land = () => {
-      change.inFlight = false
-      this.#inFlight.delete(what)
-    }
-    // A process that dies during the call has made the change: the system carries it out as a whole.
-    this.#inFlight.set(what, { land, cut: land })
-    return land
+    return this.#process.trackChange(what, change)
   }
 }

@@ -42,13 +42,18 @@ export interface Operation {
 export type Fault =
   /** Fails; with `applied`, after its effect has entered the page cache. */
   | { fail: string; applied?: boolean }
-  /** A write that writes so many bytes and then fails (EIO unless named). */
+  /**
+   * A write that writes so many bytes and then fails (EIO unless named). A read that gets so many bytes at first: the
+   * disk asks for the rest, as the port demands, or fails when that is named.
+   */
   | { short: number; fail?: string }
+  /** A read or a write that goes to another place, of this file or of the one that is named, and tells nobody. */
+  | { misdirect: { path?: string; position: number } }
   /** A sync, or a write that syncs, that fails (EIO). What becomes of the data, and that later syncs succeed or not: */
   | { syncFails: 'marked-clean' | 'reverted' | 'read-only' }
   /** Does not settle before it is released; its effect enters the cache at once ('landed') or then ('late'). */
   | { stall: 'landed' | 'late' }
-  /** A read that delivers something else: rot, another sector, a misdirected read. */
+  /** A read that delivers something else. */
   | { mangle: (bytes: Uint8Array, position: number) => void }
 
 export type FaultRule = (operation: Operation) => Fault | undefined
@@ -82,8 +87,8 @@ export function defaultLatencyMs(operation: Operation, random: Random): number {
   return (syncs ? 0.1 : 0.01) * (0.5 + random.fraction())
 }
 
-/** Whose operations still run: the part of a process's disk view that the machine knows. */
-export interface SimProcess {
+/** What the machine knows of a process. */
+export interface KnownProcess {
   readonly startTime: string
   readonly alive: boolean
 }
@@ -94,11 +99,11 @@ export class Machine {
   readonly random: Random
   readonly bootId: string
   names: SimNames
-  readonly processes = new Map<number, SimProcess>()
+  readonly processes = new Map<number, KnownProcess>()
   readonly kernelLocks = new Map<string, number>()
   readonly rules: FaultRule[] = []
   readonly stalled: Stalled[] = []
-  readonly trace: { step: number; text: string; operation: Operation }[] = []
+  readonly trace: { step: number; text: string; operation: Operation; fault: Fault | undefined }[] = []
   onStep: ((step: number) => void) | undefined
   steps = 0
   crashAt = Number.POSITIVE_INFINITY
@@ -144,9 +149,18 @@ export class Machine {
     this.#tellCrash()
   }
 
-  log(operation: Operation, text: string): void {
+  log(operation: Operation, text: string, fault?: Fault): void {
     if (this.trace.length >= traceLinesMax) this.trace.splice(0, traceLinesMax / 2)
-    this.trace.push({ step: this.steps, text, operation })
+    this.trace.push({ step: this.steps, text, operation, fault })
+  }
+
+  traceInWords(): string[] {
+    return this.trace.map(({ step, text, operation, fault }) => {
+      const { pid, kind, path, to, position, length } = operation
+      const where = position === undefined ? '' : ` @${position}${length === undefined ? '' : `+${length}`}`
+      const because = fault === undefined ? '' : `, fault ${JSON.stringify(fault)}`
+      return `${step} p${pid} ${kind} ${path}${to === undefined ? '' : ` -> ${to}`}${where}: ${text}${because}`
+    })
   }
 
   fault(operation: Operation): Fault | undefined {
