@@ -12,7 +12,8 @@ import {
   verifyLease,
 } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
-import { DESCRIPTOR_FILE, readDescriptor } from '../log-store/data-directory.ts'
+import { readDescriptor } from '../log-store/data-directory.ts'
+import { DESCRIPTOR_FILE } from '../log-store/descriptor.ts'
 
 /**
  * The findings of the directory itself are added to the first log, with a `file` that leads out of it; missing logs are

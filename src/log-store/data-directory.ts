@@ -3,7 +3,7 @@
  *
  * | name | what it is |
  * |---|---|
- * | `tidelog.json` | the descriptor: format version, number of pchannels, level of durability; written once |
+ * | `tidelog.json` | the descriptor (descriptor.ts): format version, pchannels, level of durability; written once |
  * | `LOCK`, `LOCK.*` | who has the directory open |
  * | `LEASE` | bound of the time ticks of all its logs |
  * | `pool/` | files prepared for all its logs, and what the probe of the device found |
@@ -18,18 +18,15 @@ import {
   type Lock,
 } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
+import {
+  type DataDirectoryDescriptor,
+  DESCRIPTOR_BYTES_MAX,
+  DESCRIPTOR_FILE,
+  decodeDescriptor,
+  encodeDescriptor,
+} from './descriptor.ts'
 
-export const DESCRIPTOR_FILE = 'tidelog.json'
-const FORMAT = 'tidelog-data'
-const VERSION = 1
 const PCHANNELS_DEFAULT = 4
-const DESCRIPTOR_BYTES_MAX = 4096
-
-export interface DataDirectoryDescriptor {
-  pchannels: number
-  durability: 'disk' | 'os'
-  createdMs: number
-}
 
 export interface DataDirectoryOptions {
   /** Null: what the directory has; 4 for a new one. */
@@ -74,12 +71,13 @@ export async function openDataDirectory(
 
 /** The descriptor, without opening the directory; null where there is none. */
 export async function readDescriptor(environment: Environment, path: string): Promise<DataDirectoryDescriptor | null> {
-  let text: string
+  const { disk } = environment
+  const target = Buffer.alloc(DESCRIPTOR_BYTES_MAX)
+  let bytes: Buffer
   try {
-    const file = await environment.disk.open(`${path}/${DESCRIPTOR_FILE}`, 'read')
+    const file = await disk.open(`${path}/${DESCRIPTOR_FILE}`, 'read')
     try {
-      const bytes = Buffer.alloc(DESCRIPTOR_BYTES_MAX)
-      text = bytes.toString('utf8', 0, await file.read(bytes, 0, bytes.length, 0))
+      bytes = target.subarray(0, await file.read(target, 0, target.length, 0))
     } finally {
       await file.close()
     }
@@ -87,32 +85,7 @@ export async function readDescriptor(environment: Environment, path: string): Pr
     if (isDiskError(error, 'ENOENT')) return null
     throw asTidelogError(error, path)
   }
-  return parseDescriptor(path, text)
-}
-
-function parseDescriptor(path: string, text: string): DataDirectoryDescriptor {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (cause) {
-    throw invalid(`${path}/${DESCRIPTOR_FILE} is no JSON`, cause)
-  }
-  const { format, version, pchannels, durability, createdMs } = (value ?? {}) as Record<string, unknown>
-  if (format !== FORMAT || typeof version !== 'number') throw invalid(`${path}/${DESCRIPTOR_FILE} is none of Tidelog's`)
-  if (version > VERSION) {
-    throw new TidelogError(
-      'FORMAT_UNKNOWN',
-      `${path} is of version ${version}; this program knows ${VERSION}. Use a newer one. Nothing was changed.`,
-      { file: DESCRIPTOR_FILE },
-    )
-  }
-  const valid =
-    Number.isInteger(pchannels) &&
-    (pchannels as number) >= 1 &&
-    (durability === 'disk' || durability === 'os') &&
-    typeof createdMs === 'number'
-  if (!valid) throw invalid(`${path}/${DESCRIPTOR_FILE} lacks what it has to say, or says what cannot be`)
-  return { pchannels: pchannels as number, durability, createdMs }
+  return await decodeDescriptor(bytes, `${path}/${DESCRIPTOR_FILE}`)
 }
 
 /** Complete or not there at all: written and synced under another name, then linked. */
@@ -133,8 +106,7 @@ async function writeDescriptor(
   })
   const file = await disk.create(fresh)
   try {
-    const text = JSON.stringify({ format: FORMAT, version: VERSION, ...descriptor }, null, 2)
-    await file.write(Buffer.from(`${text}\n`), 0)
+    await file.write(await encodeDescriptor(descriptor), 0)
     await file.sync()
   } finally {
     await file.close()

@@ -80,6 +80,7 @@ describe('verify', () => {
     ['a flip in the lease of the data', 8, 'LEASE_DAMAGED', async (log) => flip(join(log, '../../LEASE'), 25)],
     ['a lost descriptor', 8, 'DESCRIPTOR_DAMAGED', async (log) => rm(join(log, '../../tidelog.json'))],
     ['a flip in the descriptor', 8, 'DESCRIPTOR_DAMAGED', async (log) => flip(join(log, '../../tidelog.json'), 0)],
+    ['a flip in its numbers', 8, 'DESCRIPTOR_DAMAGED', async (log) => flip(join(log, '../../tidelog.json'), 66)],
     ['a log that is gone', 9, 'LOG_MISSING', async (log) => rm(log, { recursive: true })],
     ['a catalog that is gone', 9, 'LOG_MISSING', async (log) => rm(join(log, '../../catalog'), { recursive: true })],
     ['a file that is none of ours', 0, 'FILE_STRAY', async (log) => writeFile(join(log, 'left.tmp'), '')],
