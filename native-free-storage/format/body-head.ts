@@ -228,6 +228,14 @@ export function checkPadding(head: BodyHead, body: Uint8Array): boolean {
   return true
 }
 
+/** Makes zero what `checkPadding` demands to be: for a copy of a body whose hashes are right. */
+export function clearPadding(head: BodyHead, body: Uint8Array): void {
+  for (let vchannel = 0; vchannel < head.vchannelCount; vchannel++) {
+    const end = head.sectionOffset(vchannel) + head.sectionLength(vchannel)
+    body.fill(0, end, paddedTo8(end))
+  }
+}
+
 /** The columns of body header, with every sum of them that can be checked without the rest. */
 function readParts(source: Buffer): Parts {
   if (source.length < BODY_HEADER_BYTES) throw damaged(`a body of ${source.length} bytes has no header`, 0)

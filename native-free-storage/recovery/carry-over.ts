@@ -5,7 +5,7 @@
  */
 import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
-import { openBodyHead, verifySection } from '../format/body-head.ts'
+import { clearPadding, openBodyHead, verifySection } from '../format/body-head.ts'
 import { hash64 } from '../format/checksum.ts'
 import { FormatError } from '../format/format-error.ts'
 import { type FrameHeader, FrameKind } from '../format/frame-header.ts'
@@ -191,6 +191,8 @@ function vchannelsOf(header: FrameHeader, bytes: Buffer): readonly string[] | nu
       if (!verifySection(head, index, body.subarray(start, start + head.sectionLength(index)))) return null
     }
     if (node.length > 0) decodeNodeSection(node, header.recordCount)
+    // No hash covers it, and a torn write can have left anything there: the copy is as its writer meant it.
+    clearPadding(head, body)
     return head.vchannels
   } catch (error) {
     if (error instanceof FormatError && error.code === 'DAMAGED') return null
