@@ -1,0 +1,36 @@
+/** Faults of the engine that the simulation has found, each made small. */
+import { beforeAll, expect, it } from 'vitest'
+import { loadChecksum, openLog } from '../../native-free-storage/index.ts'
+import { verifyLog } from '../../native-free-storage/maintenance/verify.ts'
+import { newDisk } from './crash-runner.ts'
+import { logDirectory, logEnvironment, Session, ways } from './log-workloads.ts'
+
+beforeAll(async () => {
+  await loadChecksum()
+})
+
+it('padding that a torn write left is no damage, and the next open does not copy it', async () => {
+  // Up to a multiple of 8 it belongs to the body, and from there to the frame. No hash covers either.
+  for (let bytes = 300; bytes < 309; bytes++) {
+    const disk = newDisk({ names: 'strict', seed: bytes })
+    const session = new Session(disk, ways[0]!, bytes)
+    await session.open()
+    await session.submit(100)
+    await session.submit(bytes)
+    session.dies()
+    const segment = session.disk.paths().find((path) => path.endsWith('.seg'))!
+    const end = session.disk.contents(segment).findLastIndex((byte) => byte !== 0) + 1
+    const padding = Math.ceil(end / 512) * 512 - end
+    expect(padding).toBeGreaterThan(8)
+    session.disk.poke(segment, end, new Uint8Array(padding).fill(0x5a))
+    const environment = logEnvironment(session.disk, bytes)
+    const before = await verifyLog(environment, logDirectory)
+    expect(before.findings.filter(({ severity }) => severity !== 'info')).toEqual([])
+    const log = await openLog(logDirectory, session.options())
+    await session.ledger.check(log)
+    await log.close()
+    const after = await verifyLog(environment, logDirectory)
+    expect(after.findings.filter(({ severity }) => severity !== 'info')).toEqual([])
+    disk.powerLoss()
+  }
+})
