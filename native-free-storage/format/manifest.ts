@@ -23,6 +23,7 @@
  * | 168 | 4 | total length of the file |
  * | 172 | 4 | number of retired segments |
  * | 176 | | retired segments: u64 base LSN, u64 id each |
+ * | | | with the incompatible feature bit 0: u32 number of origins, u32 reserved; then 16 bytes log id, u64 fork LSN each |
  */
 import { hash64 } from './checksum.ts'
 import {
@@ -36,13 +37,24 @@ import {
   writeSegmentId,
 } from './file-names.ts'
 import { damaged, FormatError, unknownFormat } from './format-error.ts'
-import { type FormatFeatures, readFormatFeatures, writeFormatFeatures } from './format-version.ts'
+import {
+  FEATURE_ORIGINS,
+  type FormatFeatures,
+  hasFeature,
+  readFormatFeatures,
+  writeFormatFeatures,
+} from './format-version.ts'
 import { readBigU64, readU64, writeBigU64, writeU64 } from './integers.ts'
 
 export const MANIFEST_HEADER_BYTES = 176
-/** So a manifest has at most 1 MiB and 176 bytes. Whoever retires more does it in steps. */
+/** Whoever retires more does it in steps. */
 export const RETIRED_SEGMENTS_MAX = 65_536
-export const MANIFEST_BYTES_MAX = MANIFEST_HEADER_BYTES + 16 * RETIRED_SEGMENTS_MAX
+/** So many generations of copies may have segments in one log. */
+export const ORIGINS_MAX = 1024
+const ORIGINS_HEADER_BYTES = 8
+const ORIGIN_BYTES = 24
+export const MANIFEST_BYTES_MAX =
+  MANIFEST_HEADER_BYTES + 16 * RETIRED_SEGMENTS_MAX + ORIGINS_HEADER_BYTES + ORIGIN_BYTES * ORIGINS_MAX
 
 const MAGIC = 'TIDEMAN1'
 const RETIRED_BYTES = 16
@@ -79,6 +91,14 @@ export interface ManifestTail extends SegmentName {
   closed: boolean
 }
 
+/** A log that this one is a copy of, directly or by way of other copies. */
+export interface LogOrigin {
+  /** 32 hex digits. */
+  logId: string
+  /** The first LSN that need not be the same in both. Its segments begin at or below it. */
+  forkLsn: number
+}
+
 export interface ManifestContent {
   generation: number
   /** 32 hex digits. */
@@ -98,19 +118,25 @@ export interface ManifestContent {
   bootId: Uint8Array
   /** Segments that are not part of the log any more. */
   retired: readonly SegmentName[]
+  /** The oldest first, so that the last one is the log that was copied; empty: this log is not a copy. */
+  origins: readonly LogOrigin[]
 }
 
 export function encodeManifest(manifest: ManifestContent): Buffer {
-  const { firstSegment, tail, retired } = manifest
+  const { firstSegment, tail, retired, origins } = manifest
   if (retired.length > RETIRED_SEGMENTS_MAX) {
     throw new FormatError('LIMIT_EXCEEDED', `${retired.length} retired segments pass ${RETIRED_SEGMENTS_MAX}`)
+  }
+  if (origins.length > ORIGINS_MAX) {
+    throw new FormatError('LIMIT_EXCEEDED', `${origins.length} origins pass ${ORIGINS_MAX}`)
   }
   if ((firstSegment === null) !== (tail === null)) {
     throw new FormatError('INVALID_ARGUMENT', 'a log has a first and a tail segment, or neither')
   }
-  const bytes = Buffer.alloc(MANIFEST_HEADER_BYTES + RETIRED_BYTES * retired.length)
+  const originsBytes = origins.length === 0 ? 0 : ORIGINS_HEADER_BYTES + ORIGIN_BYTES * origins.length
+  const bytes = Buffer.alloc(MANIFEST_HEADER_BYTES + RETIRED_BYTES * retired.length + originsBytes)
   bytes.write(MAGIC, MAGIC_AT, 'latin1')
-  writeFormatFeatures(bytes, FEATURES)
+  writeFormatFeatures(bytes, FEATURES, origins.length === 0 ? 0 : FEATURE_ORIGINS)
   writeU64(bytes, GENERATION, manifest.generation)
   writeId128(bytes, LOG_ID, manifest.logId)
   bytes.writeUInt32LE(manifest.ownerTerm, OWNER_TERM)
@@ -133,6 +159,13 @@ export function encodeManifest(manifest: ManifestContent): Buffer {
     writeSegmentId(bytes, at + 8, segment.id)
     at += RETIRED_BYTES
   }
+  if (origins.length > 0) bytes.writeUInt32LE(origins.length, at)
+  at += ORIGINS_HEADER_BYTES
+  for (const origin of origins) {
+    writeId128(bytes, at, origin.logId)
+    writeU64(bytes, at + 16, origin.forkLsn)
+    at += ORIGIN_BYTES
+  }
   writeBigU64(bytes, CHECKSUM, hash64(bytes.subarray(MAGIC_AT)))
   return bytes
 }
@@ -146,14 +179,17 @@ export function decodeManifest(bytes: Buffer): ManifestContent & FormatFeatures 
   if (hash64(bytes.subarray(MAGIC_AT)) !== readBigU64(bytes, CHECKSUM)) {
     throw damaged('the manifest does not have its hash', CHECKSUM)
   }
-  const features = readFormatFeatures(bytes, FEATURES, 'manifest')
+  const features = readFormatFeatures(bytes, FEATURES, 'manifest', FEATURE_ORIGINS)
   const retiredCount = bytes.readUInt32LE(RETIRED_COUNT)
   if (retiredCount > RETIRED_SEGMENTS_MAX || bytes.readUInt32LE(TOTAL_LENGTH) !== bytes.length) {
     throw damaged('the manifest does not have its length', TOTAL_LENGTH)
   }
-  if (bytes.length !== MANIFEST_HEADER_BYTES + RETIRED_BYTES * retiredCount) {
+  const retiredEnd = MANIFEST_HEADER_BYTES + RETIRED_BYTES * retiredCount
+  const hasOrigins = hasFeature(bytes, FEATURES, FEATURE_ORIGINS)
+  if (hasOrigins ? bytes.length < retiredEnd : bytes.length !== retiredEnd) {
     throw damaged(`${retiredCount} retired segments do not fill the manifest`, RETIRED_COUNT)
   }
+  const origins = hasOrigins ? readOrigins(bytes, retiredEnd) : []
   const durability = bytes.readUInt32LE(DURABILITY)
   if (durability !== 1 && durability !== 2) throw unknownFormat(`the durability is ${durability}`, DURABILITY)
   const flags = bytes.readUInt32LE(FLAGS)
@@ -172,7 +208,7 @@ export function decodeManifest(bytes: Buffer): ManifestContent & FormatFeatures 
     closed: (flags & FLAG_TAIL_CLOSED) !== 0,
   }
   const retired: SegmentName[] = []
-  for (let at = MANIFEST_HEADER_BYTES; at < bytes.length; at += RETIRED_BYTES) {
+  for (let at = MANIFEST_HEADER_BYTES; at < retiredEnd; at += RETIRED_BYTES) {
     retired.push({ baseLsn: readU64(bytes, at), id: readSegmentId(bytes, at + 8) })
   }
   return {
@@ -189,7 +225,22 @@ export function decodeManifest(bytes: Buffer): ManifestContent & FormatFeatures 
     lastTimeTick: readBigU64(bytes, LAST_TIME_TICK),
     bootId: readBootId(bytes, BOOT_ID),
     retired,
+    origins,
   }
+}
+
+function readOrigins(bytes: Buffer, start: number): LogOrigin[] {
+  const count = bytes.length < start + ORIGINS_HEADER_BYTES ? 0 : bytes.readUInt32LE(start)
+  if (count === 0 || count > ORIGINS_MAX || bytes.length !== start + ORIGINS_HEADER_BYTES + ORIGIN_BYTES * count) {
+    throw damaged(`${count} origins do not fill the manifest`, start)
+  }
+  const origins: LogOrigin[] = []
+  for (let at = start + ORIGINS_HEADER_BYTES; at < bytes.length; at += ORIGIN_BYTES) {
+    const forkLsn = readU64(bytes, at + 16)
+    if (forkLsn < (origins.at(-1)?.forkLsn ?? 0)) throw damaged('the fork LSNs of the origins do not ascend', at + 16)
+    origins.push({ logId: readId128(bytes, at), forkLsn })
+  }
+  return origins
 }
 
 function writeSegment(target: Buffer, offset: number, segment: SegmentName | null): void {

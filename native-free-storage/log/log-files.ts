@@ -34,7 +34,7 @@ export class LogFiles {
 
   constructor(view: ReadableLog) {
     this.#view = view
-    this.segments = new SegmentFiles(view.environment, view.directory, view.logId)
+    this.segments = new SegmentFiles(view.environment, view.directory, view)
   }
 
   /**

@@ -4,12 +4,15 @@ import type { CacheBudget } from '../cache/frame-cache.ts'
 import { FrameCache } from '../cache/frame-cache.ts'
 import type { Environment } from '../environment.ts'
 import type { TidelogError } from '../errors.ts'
+import type { LogOrigin } from '../format/manifest.ts'
+import type { Lineage } from '../segment/lineage.ts'
 import type { DurableEnd, LogView, SegmentEntry } from './log-view.ts'
 
 export class LogState implements LogView {
   readonly environment: Environment
   readonly directory: string
   readonly logId: string
+  readonly origins: readonly LogOrigin[]
   readonly cache: FrameCache
   /** Nothing of the log may be written to, not even an index. */
   readOnly = false
@@ -21,10 +24,11 @@ export class LogState implements LogView {
   #changed: Promise<void> | null = null
   #announce: (() => void) | null = null
 
-  constructor(environment: Environment, directory: string, logId: string, budget: CacheBudget) {
+  constructor(environment: Environment, directory: string, lineage: Lineage, budget: CacheBudget) {
     this.environment = environment
     this.directory = directory
-    this.logId = logId
+    this.logId = lineage.logId
+    this.origins = lineage.origins
     this.cache = new FrameCache(budget)
   }
 

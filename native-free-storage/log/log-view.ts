@@ -5,6 +5,7 @@
 import type { FrameCache } from '../cache/frame-cache.ts'
 import type { Environment } from '../environment.ts'
 import type { TidelogError } from '../errors.ts'
+import type { LogOrigin } from '../format/manifest.ts'
 import type { SegmentIndexBuilder } from '../segment/sparse-index.ts'
 
 /** Where a segment ends, for readers: nothing at or behind `position` belongs to the log. */
@@ -42,6 +43,8 @@ export interface LogView {
   readonly directory: string
   /** 32 hex digits. */
   readonly logId: string
+  /** The logs that this one is a copy of: their segments are its own up to the fork. */
+  readonly origins: readonly LogOrigin[]
   /** In LSN order. Replaced when it changes, never mutated: a reader may hold a snapshot. */
   readonly segments: readonly SegmentEntry[]
   /** Null while the log has no segment. Replaced as a whole. */

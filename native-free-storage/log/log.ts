@@ -348,7 +348,7 @@ export class Log implements AsyncDisposable {
       }
     }
     if (ageMs !== undefined) {
-      const files = new SegmentFiles(environment, this.directory, this.logId)
+      const files = new SegmentFiles(environment, this.directory, this.#state)
       const oldestMs = environment.clock.nowMs() - ageMs
       // The header of the next segment bounds the ticks of this one from above.
       while (keepFrom < segments.length - 1) {

@@ -109,12 +109,7 @@ async function openLocked(
   const ticks = options.ticks ?? new LeasedTickOracle(environment.clock, lease!, DEFAULT_MAX_TICK_LEAD_MS, false)
   ticks.observe(end.lastTimeTick)
 
-  const state = new LogState(
-    environment,
-    directory,
-    content.logId,
-    options.cache ?? new CacheBudget(checked.cacheBytes),
-  )
+  const state = new LogState(environment, directory, content, options.cache ?? new CacheBudget(checked.cacheBytes))
   state.setSegments(found.entries)
   state.setFirstLsn(content.firstLsn)
   if (tail === null) state.setDurableEnd(null, content.nextLsn)
@@ -164,8 +159,7 @@ async function openLocked(
             zeroFrom: tail.zeroFrom,
           },
     firstUnprovenTick: suffix[0]?.header.baseTimeTick ?? null,
-    carryOver:
-      suffix.length === 0 ? null : () => carryOver({ ...settings }, content.logId, manifests, owner, tail!, suffix),
+    carryOver: suffix.length === 0 ? null : () => carryOver({ ...settings }, manifests, owner, tail!, suffix),
     // After the machine went down, what was given and lost at level `os` is not known: go on above the lease.
     gapCount: content.durability === 'os' && !bounds.sameBoot ? Math.max(0, bounds.lsnBound - end.nextLsn) : 0,
   })
@@ -263,6 +257,7 @@ function newManifest(environment: Environment, checked: CheckedLogOptions, bootI
     lastTimeTick: 0n,
     bootId,
     retired: [],
+    origins: [],
   }
 }
 
@@ -436,12 +431,7 @@ async function lookReadOnly(
   }
   const content = await readManifest(disk, directory, manifest.content.generation)
   const found = await findSegments(environment, directory, content, await disk.list(directory))
-  const state = new LogState(
-    environment,
-    directory,
-    content.logId,
-    options.cache ?? new CacheBudget(checked.cacheBytes),
-  )
+  const state = new LogState(environment, directory, content, options.cache ?? new CacheBudget(checked.cacheBytes))
   state.readOnly = true
   state.setSegments(found.entries)
   state.setFirstLsn(content.firstLsn)

@@ -6,6 +6,7 @@
 import { DiskError, isDiskError } from '../disk/disk.ts'
 import { TidelogError } from '../errors.ts'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
+import { originOf } from '../segment/lineage.ts'
 import { nextSegmentBytes } from '../segment/segment-size.ts'
 import type { Ownership } from './flush.ts'
 import type { LogState } from './log-state.ts'
@@ -350,8 +351,7 @@ export class SegmentSuccession {
       previous,
       replaced: null,
       oldestOpenTransaction: null,
-      originLogId: null,
-      forkLsn: 0,
+      ...originOf(this.#state),
       createdMs: environment.clock.nowMs(),
       preparedBytes: 0,
     }

@@ -11,6 +11,7 @@ import { FormatError } from '../format/format-error.ts'
 import type { ManifestContent } from '../format/manifest.ts'
 import { type DecodedSegmentHeader, decodeSegmentHeader, SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
 import { findManifest } from '../log/manifest-store.ts'
+import { belongsTo, type Lineage } from '../segment/lineage.ts'
 import { type OpenSegment, readAt, type SegmentReference } from '../segment/segment-file.ts'
 import { type Finding, finding } from './findings.ts'
 
@@ -64,7 +65,7 @@ export async function surveyLog(environment: Environment, directory: string): Pr
   for (const name of [...names].sort()) {
     const parsed = parseSegmentFileName(name)
     if (parsed === null || retired.has(parsed.id)) continue
-    const segment = await surveySegment(environment, directory, { ...parsed, name }, manifest?.logId ?? null, findings)
+    const segment = await surveySegment(environment, directory, { ...parsed, name }, manifest, findings)
     if (segment !== null) all.push(segment)
   }
   const segments = membersOf(all, manifest, findings)
@@ -115,7 +116,7 @@ async function surveySegment(
   environment: Environment,
   directory: string,
   segment: SegmentReference,
-  logId: string | null,
+  lineage: Lineage | null,
   findings: Finding[],
 ): Promise<SurveyedSegment | null> {
   let file: Awaited<ReturnType<typeof environment.disk.open>>
@@ -139,7 +140,7 @@ async function surveySegment(
       )
       return { ...segment, header: null, bytes: size }
     }
-    if (header !== null && logId !== null && header.logId !== logId) {
+    if (header !== null && lineage !== null && !belongsTo(lineage, header)) {
       findings.push(finding('FILE_STRAY', `${at} belongs to another log, ${header.logId}`, { file: at }))
       return { ...segment, header: null, bytes: size }
     }

@@ -24,6 +24,7 @@ import {
   writeSegmentHeader,
 } from '../log/segment-files.ts'
 import type { CarriedOver, DurablePoint } from '../log/writer-start.ts'
+import { originOf } from '../segment/lineage.ts'
 import type { FoundTail } from './find-tail.ts'
 import { openSegmentFile, type TailFrame, type TailPoint } from './tail-scan.ts'
 
@@ -52,7 +53,6 @@ export async function verifiedSuffix(
 
 export async function carryOver(
   settings: SegmentFileSettings & { alignment: number; segmentBytes: number },
-  logId: string,
   manifests: ManifestStore,
   owner: Ownership,
   tail: FoundTail,
@@ -62,7 +62,7 @@ export async function carryOver(
   const { proven } = tail
   const empty = proven.position <= SEGMENT_HEADER_BYTES
   const header: SegmentHeader = {
-    logId,
+    logId: manifests.content.logId,
     segmentId: tail.nextSegmentId ?? randomSegmentId(environment),
     baseLsn: proven.nextLsn,
     baseTimeTick: proven.lastTimeTick === 0n ? 0n : proven.lastTimeTick + 1n,
@@ -73,8 +73,7 @@ export async function carryOver(
     previous: empty ? tail.header.previous : { id: tail.entry.id, end: proven.position, chain: proven.chain },
     replaced: null,
     oldestOpenTransaction: null,
-    originLogId: null,
-    forkLsn: 0,
+    ...originOf(manifests.content),
     createdMs: environment.clock.nowMs(),
     preparedBytes: 0,
   }

@@ -49,7 +49,7 @@ export async function findSegments(
   if (manifest.tail === null || manifest.firstSegment === null) {
     return { entries: [], tail: null, strays: files.filter(({ id }) => !retired.has(id)).map(({ name }) => name) }
   }
-  const segments = new SegmentFiles(environment, directory, manifest.logId)
+  const segments = new SegmentFiles(environment, directory, manifest)
   const first = manifest.firstSegment
   const known = manifest.tail
   const tails = await walkFrom(segments, files, manifest)

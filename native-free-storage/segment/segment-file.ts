@@ -10,6 +10,7 @@ import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
 import { FormatError } from '../format/format-error.ts'
 import { type DecodedSegmentHeader, decodeSegmentHeader, SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
+import { belongsTo, type Lineage } from './lineage.ts'
 
 /** What names a segment: an entry of the log's list, or a file that a tool found. */
 export interface SegmentReference {
@@ -35,14 +36,14 @@ interface SharedHandle {
 export class SegmentFiles {
   readonly environment: Environment
   readonly directory: string
-  readonly #logId: string | null
+  readonly #lineage: Lineage | null
   readonly #handles = new Map<string, SharedHandle>()
 
-  /** `logId`: 32 hex digits that every header must have; null: any. */
-  constructor(environment: Environment, directory: string, logId: string | null) {
+  /** `lineage`: the logs of which every header must be; null: any. */
+  constructor(environment: Environment, directory: string, lineage: Lineage | null) {
     this.environment = environment
     this.directory = directory
-    this.#logId = logId
+    this.#lineage = lineage
   }
 
   get openHandles(): number {
@@ -111,7 +112,7 @@ export class SegmentFiles {
       throw readFailure(segment, 0, error)
     }
     try {
-      return { file, header: await readSegmentHeader(file, segment, this.#logId) }
+      return { file, header: await readSegmentHeader(file, segment, this.#lineage) }
     } catch (error) {
       await file.close()
       throw error
@@ -122,7 +123,7 @@ export class SegmentFiles {
 async function readSegmentHeader(
   file: DiskFile,
   segment: SegmentReference,
-  logId: string | null,
+  lineage: Lineage | null,
 ): Promise<DecodedSegmentHeader> {
   const bytes = Buffer.allocUnsafeSlow(SEGMENT_HEADER_BYTES)
   const length = await readAt(file, segment, bytes, 0, SEGMENT_HEADER_BYTES, 0)
@@ -136,8 +137,8 @@ async function readSegmentHeader(
     const inside = `segment ${header.segmentId} with base LSN ${header.baseLsn}`
     throw headerDamage(segment, `the header of ${segment.name} is that of ${inside}`)
   }
-  if (logId !== null && header.logId !== logId) {
-    throw headerDamage(segment, `${segment.name} belongs to the log ${header.logId}, not to ${logId}`)
+  if (lineage !== null && !belongsTo(lineage, header)) {
+    throw headerDamage(segment, `${segment.name} belongs to the log ${header.logId}, not to ${lineage.logId}`)
   }
   return header
 }

@@ -147,9 +147,11 @@ describe('the manifest', () => {
       lastTimeTick: u64,
       bootId,
       retired: fc.array(name, { maxLength: 5 }),
+      origins: fc.array(fc.record({ logId, forkLsn: safe }), { maxLength: 4 }),
     })
-    .map(({ segments, ...rest }) => ({
+    .map(({ segments, origins, ...rest }) => ({
       ...rest,
+      origins: origins.sort((a, b) => a.forkLsn - b.forkLsn),
       firstSegment: segments?.first ?? null,
       tail: segments?.tail ?? null,
     }))
@@ -166,10 +168,18 @@ describe('the manifest', () => {
     lastTimeTick: 0n,
     bootId: new Uint8Array(16),
     retired: [{ baseLsn: 1, id: '00000000000000aa' }],
+    origins: [],
+  }
+  const copy: ManifestContent = {
+    ...simple,
+    origins: [
+      { logId: 'ab'.repeat(16), forkLsn: 7 },
+      { logId: 'bc'.repeat(16), forkLsn: 7 },
+    ],
   }
 
-  function changed(offset: number, value: number): Buffer {
-    const bytes = encodeManifest(simple)
+  function changed(offset: number, value: number, content = simple): Buffer {
+    const bytes = encodeManifest(content)
     bytes.writeUInt32LE(value, offset)
     bytes.writeBigUInt64LE(hash64(bytes.subarray(8)), 0)
     return bytes
@@ -184,8 +194,11 @@ describe('the manifest', () => {
     )
   })
 
-  it('notices every flipped bit and every missing byte', () => {
-    const bytes = encodeManifest(simple)
+  it.each([
+    ['', simple],
+    [' of a copy', copy],
+  ])('notices every flipped bit and every missing byte%s', (_what, content) => {
+    const bytes = encodeManifest(content)
     for (let bit = 0; bit < bytes.length * 8; bit++) {
       bytes[bit >> 3]! ^= 1 << (bit & 7)
       expect(() => decodeManifest(bytes)).toThrow(damage)
@@ -199,7 +212,7 @@ describe('the manifest', () => {
 
   it.each([
     ['a smallest reader version', 20, 2],
-    ['an incompatible feature', 32, 1],
+    ['an incompatible feature', 32, 2],
     ['a checksum suite', 36, 2],
     ['a durability', 72, 3],
     ['a flag', 76, 2],
@@ -212,8 +225,19 @@ describe('the manifest', () => {
     ['another count of retired segments', 172, 2],
     ['a giant count of retired segments', 172, 0xffff_ffff],
     ['a first segment without a tail', 88, 1],
+    ['origins where there are none', 32, 1],
   ])('takes %s for damage', (_name, offset, value) => {
     expect(() => decodeManifest(changed(offset, value))).toThrow(damage)
+  })
+
+  it.each([
+    ['no origins where the feature says so', 192, 0],
+    ['another count of origins', 192, 1],
+    ['a giant count of origins', 192, 0xffff_ffff],
+    ['forks that go back', 216, 8],
+    ['no feature for its origins', 32, 0],
+  ])('of a copy takes %s for damage', (_name, offset, value) => {
+    expect(() => decodeManifest(changed(offset, value, copy))).toThrow(damage)
   })
 
   it('keeps its size bounded', () => {

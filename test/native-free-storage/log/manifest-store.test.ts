@@ -21,6 +21,7 @@ const newLog: ManifestContent = {
   lastTimeTick: 0n,
   bootId: new Uint8Array(16),
   retired: [],
+  origins: [],
 }
 const counted = (content: ManifestContent): ManifestContent => ({ ...content, incarnation: content.incarnation + 1 })
 

@@ -90,6 +90,7 @@ export class TestLog implements LogView {
   readonly environment: Environment
   readonly directory: string
   readonly logId: string
+  readonly origins = []
   readonly cache: FrameCache
   readonly records: WrittenRecord[] = []
   segments: readonly SegmentEntry[] = []
@@ -246,6 +247,7 @@ export class TestLog implements LogView {
       lastTimeTick: active?.lastTick ?? 0n,
       bootId: new Uint8Array(16),
       retired: [],
+      origins: [],
       ...change,
     }
     fs.writeFileSync(join(this.directory, manifestFileName(content.generation)), encodeManifest(content))

@@ -173,7 +173,7 @@ describe('the sparse index', () => {
     const entry = await log.roll()
     const path = join(log.directory, entry.name.replace('.seg', '.idx'))
     const written = fs.readFileSync(path)
-    const opened = await new SegmentFiles(environment, log.directory, log.logId).open(entry)
+    const opened = await new SegmentFiles(environment, log.directory, log).open(entry)
     const { builder, summary } = await rebuildIndex(opened, entry.end!)
     await opened.release()
     expect(summary.lastTimeTick).toBe(lastTick)
