@@ -7,7 +7,7 @@ import type { FindingCode } from '../../native-free-storage/maintenance/findings
 import { verifyLog } from '../../native-free-storage/maintenance/verify.ts'
 import { type Chooser, eachChoiceNow, keepAll, loseAll, seededChoices } from './choices.ts'
 import { demand, type Ledger } from './log-ledger.ts'
-import { logDirectory, Session, type Way, type Workload } from './log-workloads.ts'
+import { logDirectory, Session, type Way, type Workload } from './log-session.ts'
 import { Random } from './random.ts'
 import { type RebootOptions, SimDisk, type SimDiskOptions } from './sim-disk.ts'
 

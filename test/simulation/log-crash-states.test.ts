@@ -2,7 +2,8 @@
 import { describe, expect, it } from 'vitest'
 import { budget, budgetName } from '../budget.ts'
 import { type CrashCounts, type CrashSpace, countSteps, crashEverywhere, dieEverywhere } from './crash-runner.ts'
-import { ways, workloads } from './log-workloads.ts'
+import { ways } from './log-session.ts'
+import { workloads } from './log-workloads.ts'
 
 const seed = process.env.TIDELOG_SEED ?? '1'
 

@@ -4,7 +4,7 @@ import { loadChecksum, TidelogError } from '../../native-free-storage/index.ts'
 import { budget } from '../budget.ts'
 import { demandNoOrphans, goOn, newDisk, readBack } from './crash-runner.ts'
 import { demand, type Ledger } from './log-ledger.ts'
-import { Session, type Way, ways } from './log-workloads.ts'
+import { Session, type Way, ways } from './log-session.ts'
 import { Random } from './random.ts'
 import type { Fault, Operation, SimDisk } from './sim-disk.ts'
 

@@ -74,6 +74,8 @@ export class Ledger {
   /** The greatest watermark that was given, and the LSN behind all that was readable then. */
   watermark = { tick: 0n, nextLsn: 0 }
   lastTold = { epoch: 0, tick: 0n }
+  /** Ticks that somebody knows of an earlier opening: none at or below it is given again. */
+  #knownTick = 0n
   /** What stands at an LSN, since somebody was told so. */
   known = new Map<number, FoundRecord>()
   /** At durability `os` power was lost: what was acknowledged before may be gone, and a recorded gap in its place. */
@@ -86,7 +88,21 @@ export class Ledger {
     copy.submissions = this.submissions.map((submission) => ({ ...submission }))
     copy.#failedEpochs = new Set(this.#failedEpochs)
     copy.known = new Map(this.known)
+    copy.#knownTick = this.#knownTick
     return copy
+  }
+
+  /** The log is opened anew. */
+  nextEpoch(): number {
+    for (const { timeTick } of this.known.values()) if (timeTick > this.#knownTick) this.#knownTick = timeTick
+    return ++this.epoch
+  }
+
+  /** How many appends of an opening have which outcome. */
+  countOf(epoch: number): Record<Outcome, number> {
+    const counts = { pending: 0, acknowledged: 0, 'not-written': 0, unknown: 0 }
+    for (const submission of this.submissions) if (submission.epoch === epoch) counts[submission.outcome]++
+    return counts
   }
 
   /** Appends to the log; settles when the append does, whatever its outcome. */
@@ -123,6 +139,9 @@ export class Ledger {
       const record = { id: submission.firstId + index, lsn, timeTick: result.firstTimeTick + BigInt(index) }
       const before = this.known.get(lsn)
       demand(before === undefined || before.id === record.id, () => `LSN ${lsn} was given twice`)
+      demand(epoch < this.epoch || record.timeTick > this.#knownTick, () => {
+        return `LSN ${lsn} got the tick ${record.timeTick}, although ${this.#knownTick} was known before`
+      })
       demand(record.timeTick > this.watermark.tick || lsn < this.watermark.nextLsn, () => {
         return `LSN ${lsn} got the tick ${record.timeTick}, below the watermark ${this.watermark.tick}`
       })

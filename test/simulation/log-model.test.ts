@@ -5,7 +5,7 @@ import { loadChecksum } from '../../native-free-storage/index.ts'
 import { budget } from '../budget.ts'
 import { newDisk } from './crash-runner.ts'
 import { demand, recordOf } from './log-ledger.ts'
-import { Session, ways } from './log-workloads.ts'
+import { Session, ways } from './log-session.ts'
 
 interface Entry {
   id: number

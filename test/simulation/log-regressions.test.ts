@@ -3,7 +3,7 @@ import { beforeAll, expect, it } from 'vitest'
 import { loadChecksum, openLog } from '../../native-free-storage/index.ts'
 import { verifyLog } from '../../native-free-storage/maintenance/verify.ts'
 import { newDisk } from './crash-runner.ts'
-import { logDirectory, logEnvironment, Session, ways } from './log-workloads.ts'
+import { logDirectory, logEnvironment, Session, ways } from './log-session.ts'
 
 beforeAll(async () => {
   await loadChecksum()

@@ -2,105 +2,7 @@
  * Fixed workloads of a log on a simulated disk. Each is a function of its session alone, so that the same seed gives the
  * same disk operations, and a crash can be put before each of them.
  */
-import type { Environment } from '../../native-free-storage/environment.ts'
-import { type Log, type LogOptions, openLog, type TidelogError } from '../../native-free-storage/index.ts'
-import { Ledger } from './log-ledger.ts'
-import type { SimDisk } from './sim-disk.ts'
-import { simEnvironment } from './sim-environment.ts'
-
-export const logDirectory = '/data/log'
-
-/** The environment of a process, with a boot id of the form that the engine keeps. */
-export function logEnvironment(disk: SimDisk, seed: number | string = 0, kernelLock = false): Environment {
-  const environment = simEnvironment(disk, { seed, kernelLock })
-  const bootId = Buffer.alloc(16)
-  bootId.write(disk.bootId.slice(-16).padStart(16, '0'))
-  const own = bootId.toString('hex')
-  return {
-    ...environment,
-    processes: {
-      self: () => ({ ...environment.processes.self(), bootId: own }),
-      isAlive: (identity) => identity.bootId === own && disk.isAlive({ ...identity, bootId: disk.bootId }),
-    },
-  }
-}
-
-export interface Way {
-  mode: 'dsync' | 'fdatasync'
-  depth: number
-  durability: 'disk' | 'os'
-}
-
-export class Session {
-  disk: SimDisk
-  readonly ledger: Ledger
-  readonly way: Way
-  readonly seed: number | string
-  /** Changes what the engine sees of the disk: for engines that are broken on purpose. */
-  wrap: (environment: Environment) => Environment = (environment) => environment
-  log!: Log
-  /** The run is over: nothing more is opened. */
-  stopped = false
-  #epoch = 0
-  #environment: { disk: SimDisk; value: Environment } | undefined
-
-  constructor(disk: SimDisk, way: Way, seed: number | string = 0, ledger = new Ledger()) {
-    this.disk = disk
-    this.way = way
-    this.seed = seed
-    this.ledger = ledger
-  }
-
-  /** One a process: each of its openings goes on with the same randomness. */
-  get environment(): Environment {
-    if (this.#environment?.disk !== this.disk) {
-      this.#environment = { disk: this.disk, value: this.wrap(logEnvironment(this.disk, this.seed)) }
-    }
-    return this.#environment.value
-  }
-
-  options(more: LogOptions = {}): LogOptions {
-    const { mode, depth, durability } = this.way
-    return {
-      environment: this.environment,
-      segmentBytes: 64 * 1024,
-      cacheBytes: 256 * 1024,
-      durability,
-      writeWay: { mode, depth, reason: 'a simulation' },
-      ...more,
-    }
-  }
-
-  async open(more: LogOptions = {}): Promise<Log> {
-    if (this.stopped) await new Promise(() => {})
-    this.#epoch = ++this.ledger.epoch
-    this.log = await openLog(logDirectory, this.options(more))
-    return this.log
-  }
-
-  submit(...sizes: number[]): Promise<TidelogError | null> {
-    return this.ledger.submit(this.log, sizes, this.#epoch)
-  }
-
-  watermark(): void {
-    this.ledger.tellWatermark(this.log, this.#epoch)
-  }
-
-  async sleep(ms: number): Promise<void> {
-    await new Promise<void>((resolve) => this.disk.clock.after(ms, resolve))
-  }
-
-  /** The process ends without a word; another one takes its place. */
-  dies(): void {
-    this.disk.processCrash(this.seed)
-    this.disk = this.disk.nextProcess()
-  }
-}
-
-export interface Workload {
-  name: string
-  run(session: Session): Promise<void>
-}
+import type { Session, Workload } from './log-session.ts'
 
 const many = (count: number, bytes: number): number[] => Array.from({ length: count }, () => bytes)
 
@@ -117,7 +19,7 @@ async function singles(session: Session): Promise<void> {
   const mixed = [session.submit(700), session.submit(20, 30, 40), session.submit(9)]
   await Promise.all(mixed)
   session.watermark()
-  await session.log.close()
+  await session.close()
 }
 
 /** Large enough that several writes are in flight at once. */
@@ -132,7 +34,7 @@ async function inFlight(session: Session): Promise<void> {
   await session.open({ segmentBytes: 1024 * 1024 })
   session.watermark()
   await session.submit(10)
-  await session.log.close()
+  await session.close()
 }
 
 async function rolls(session: Session): Promise<void> {
@@ -141,7 +43,7 @@ async function rolls(session: Session): Promise<void> {
     await Promise.all([session.submit(10_000, 9_000), session.submit(5_000)])
     session.watermark()
   }
-  await session.log.close()
+  await session.close()
 }
 
 /** A process dies, the next one copies what was not proven. */
@@ -159,10 +61,10 @@ async function carriesOver(session: Session): Promise<void> {
   session.dies()
   await session.open()
   await session.submit(70)
-  await session.log.close()
+  await session.close()
   await session.open()
   await session.submit(80)
-  await session.log.close()
+  await session.close()
 }
 
 async function truncates(session: Session): Promise<void> {
@@ -173,12 +75,12 @@ async function truncates(session: Session): Promise<void> {
   const appending = session.submit(20_000)
   await ledger.truncate(session.log, 7)
   await appending
-  await session.log.close()
+  await session.close()
   await session.open()
   await ledger.truncate(session.log, session.log.nextLsn)
   await session.submit(100)
   session.watermark()
-  await session.log.close()
+  await session.close()
 }
 
 async function retains(session: Session): Promise<void> {
@@ -187,14 +89,14 @@ async function retains(session: Session): Promise<void> {
   for (let i = 0; i < 8; i++) await session.submit(30_000)
   await session.log.applyRetention()
   await session.submit(10)
-  await session.log.close()
+  await session.close()
 }
 
 /** Openings between which nothing is appended: an empty segment is dropped, an idle one leaves nothing behind. */
 async function idles(session: Session): Promise<void> {
   await session.open()
   session.watermark()
-  await session.log.close()
+  await session.close()
   await session.open()
   session.dies()
   await session.open()
@@ -203,7 +105,7 @@ async function idles(session: Session): Promise<void> {
   session.dies()
   await session.open()
   session.watermark()
-  await session.log.close()
+  await session.close()
   await session.open()
   await session.sleep(100)
   session.watermark()
@@ -211,7 +113,7 @@ async function idles(session: Session): Promise<void> {
   await session.open()
   session.watermark()
   await session.submit(60)
-  await session.log.close()
+  await session.close()
 }
 
 /** Long enough for the lease of the ticks to be extended, with a clock that steps back. */
@@ -231,10 +133,10 @@ async function leases(session: Session): Promise<void> {
   await session.open()
   session.watermark()
   await session.submit(40)
-  await session.log.close()
+  await session.close()
   await session.open()
   session.watermark()
-  await session.log.close()
+  await session.close()
 }
 
 export const workloads: readonly Workload[] = [
@@ -248,9 +150,4 @@ export const workloads: readonly Workload[] = [
   { name: 'lease', run: leases },
 ]
 
-export const ways: readonly Way[] = [
-  { mode: 'dsync', depth: 4, durability: 'disk' },
-  { mode: 'fdatasync', depth: 4, durability: 'disk' },
-  { mode: 'dsync', depth: 1, durability: 'disk' },
-  { mode: 'dsync', depth: 4, durability: 'os' },
-]
+export { logDirectory, logEnvironment, Session, type Way, type Workload, ways } from './log-session.ts'

@@ -6,7 +6,7 @@ import type { Environment } from '../../native-free-storage/environment.ts'
 import { TidelogError } from '../../native-free-storage/index.ts'
 import { demandNoOrphans, goOn, newDisk, readBack } from './crash-runner.ts'
 import { demand } from './log-ledger.ts'
-import { Session, ways } from './log-workloads.ts'
+import { Session, ways } from './log-session.ts'
 import type { SimDisk } from './sim-disk.ts'
 
 /** Takes every other process for dead. */

@@ -3,7 +3,7 @@ import { manifestFileName } from '../../../native-free-storage/format/file-names
 import type { ManifestContent } from '../../../native-free-storage/format/manifest.ts'
 import { loadChecksum } from '../../../native-free-storage/index.ts'
 import { findManifest, ManifestStore } from '../../../native-free-storage/log/manifest-store.ts'
-import { logEnvironment } from '../../simulation/log-workloads.ts'
+import { logEnvironment } from '../../simulation/log-session.ts'
 import { SimDisk } from '../../simulation/sim-disk.ts'
 
 const directory = '/data'
