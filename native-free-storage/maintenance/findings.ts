@@ -31,6 +31,8 @@ export const findingCodes = {
   PADDING_NOT_ZERO: 'damaged',
   /** The seal of a segment whose end is known without it. */
   SEAL_DAMAGED: 'damaged',
+  /** A segment file that is none of the log's stands among those that are: readers stop at it. */
+  SEGMENT_SURPLUS: 'damaged',
   LEASE_DAMAGED: 'damaged',
   /** The descriptor of a data directory; its logs say the same. */
   DESCRIPTOR_DAMAGED: 'damaged',
@@ -38,6 +40,8 @@ export const findingCodes = {
   LOG_MISSING: 'data-lost',
   MANIFEST_MISSING: 'data-lost',
   MANIFEST_DAMAGED: 'data-lost',
+  /** The newest manifest is older than the segments, or of another log. */
+  MANIFEST_STALE: 'data-lost',
   SEGMENT_MISSING: 'data-lost',
   SEGMENT_HEADER_DAMAGED: 'data-lost',
   /** Two neighbours contradict each other about where the first one ends. */

@@ -6,27 +6,25 @@ import { isDiskError } from '../disk/disk.ts'
 import type { Environment, ProcessIdentity } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
-import { parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
-import { FormatError } from '../format/format-error.ts'
+import { manifestFileName, parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
-import { type DecodedSegmentHeader, decodeSegmentHeader, SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
 import { findManifest } from '../log/manifest-store.ts'
-import { belongsTo, type Lineage } from '../segment/lineage.ts'
-import { type OpenSegment, readAt, type SegmentReference } from '../segment/segment-file.ts'
+import type { Lineage } from '../segment/lineage.ts'
 import { type Finding, finding } from './findings.ts'
+import { headerFindings, membersOf, strayFinding } from './log-members.ts'
+import { type SurveyedSegment, surveySegment, withLineage } from './surveyed-segment.ts'
 
-const RESERVED_FROM = 200
+export { openSurveyed, type SurveyedSegment } from './surveyed-segment.ts'
 
-export interface SurveyedSegment extends SegmentReference {
-  /** Null: damaged, of another log, or not what its name says. */
-  header: DecodedSegmentHeader | null
-  bytes: number
-}
+const LOG_ID_AT = 48
+const OWNER_TERM_AT = 64
+/** Listings beside a writer that publishes meanwhile. */
+const LISTINGS_MAX = 5
 
 export interface LogSurvey {
   directory: string
   names: readonly string[]
-  /** Null: missing or damaged. */
+  /** Null: missing, damaged, or of another log. */
   manifest: ManifestContent | null
   generations: readonly number[]
   /** In LSN order: those of the log as far as it can be told, up to the tail that the manifest names. */
@@ -41,34 +39,22 @@ export interface LogSurvey {
 /** Throws LOG_MISSING when nothing of a log is in `directory`, IO_FAILED. */
 export async function surveyLog(environment: Environment, directory: string): Promise<LogSurvey> {
   await loadChecksum()
-  const { disk } = environment
-  const names = await namesIn(environment, directory)
-  if (names === null || !isLogDirectory(names)) {
-    throw new TidelogError('LOG_MISSING', `${directory} holds no log`, { file: directory })
-  }
   const findings: Finding[] = []
-  let manifest: ManifestContent | null = null
-  try {
-    manifest = (await findManifest(disk, directory, names))?.content ?? null
-    if (manifest === null) {
-      findings.push(
-        finding('MANIFEST_MISSING', 'there are segments but no manifest: what belongs to the log cannot be known'),
-      )
-    }
-  } catch (error) {
-    if (!(error instanceof TidelogError)) throw error
-    const code = error.code === 'FORMAT_UNKNOWN' ? 'FORMAT_UNKNOWN' : 'MANIFEST_DAMAGED'
-    findings.push(finding(code, error.message, { file: error.file ?? null, acknowledged: 'unknown' }))
-  }
-  const retired = new Set(manifest?.retired.map(({ id }) => id))
-  const all: SurveyedSegment[] = []
+  const listed = await listWithManifest(environment, directory, findings)
+  const { names } = listed
+  const retired = new Set(listed.manifest?.retired.map(({ id }) => id))
+  const found: SurveyedSegment[] = []
   for (const name of [...names].sort()) {
     const parsed = parseSegmentFileName(name)
     if (parsed === null || retired.has(parsed.id)) continue
-    const segment = await surveySegment(environment, directory, { ...parsed, name }, manifest, findings)
-    if (segment !== null) all.push(segment)
+    const segment = await surveySegment(environment, directory, { ...parsed, name })
+    if (segment !== null) found.push(segment)
   }
+  const manifest = fitting(listed.manifest, found, findings)
+  const lineage = manifest ?? lineageOf(found)
+  const all = found.map((segment) => withLineage(segment, lineage))
   const segments = membersOf(all, manifest, findings)
+  findings.push(...headerFindings(segments, manifest))
   const members = new Set(segments)
   return {
     directory,
@@ -86,6 +72,11 @@ export async function surveyLog(environment: Environment, directory: string): Pr
   }
 }
 
+/** Of the segment files that are not part of the log; `reached`: ids of those that the walk from the tail came to. */
+export function strayFindings({ others, segments }: LogSurvey, reached: ReadonlySet<string>): Finding[] {
+  return others.filter(({ id }) => !reached.has(id)).map((stray) => strayFinding(stray, segments))
+}
+
 export function isLogDirectory(names: readonly string[]): boolean {
   return names.some((name) => parseManifestFileName(name) !== null || parseSegmentFileName(name) !== null)
 }
@@ -100,139 +91,74 @@ export async function namesIn(environment: Environment, directory: string): Prom
   }
 }
 
-/** Opens a segment with a header that was surveyed, damaged in its unused bytes perhaps. */
-export async function openSurveyed(
+async function listWithManifest(
   environment: Environment,
   directory: string,
-  segment: SurveyedSegment,
-): Promise<OpenSegment | null> {
-  const { header } = segment
-  if (header === null) return null
-  const file = await environment.disk.open(`${directory}/${segment.name}`, 'read')
-  return { segment, file, header, release: () => file.close() }
-}
-
-async function surveySegment(
-  environment: Environment,
-  directory: string,
-  segment: SegmentReference,
-  lineage: Lineage | null,
   findings: Finding[],
-): Promise<SurveyedSegment | null> {
-  let file: Awaited<ReturnType<typeof environment.disk.open>>
-  try {
-    file = await environment.disk.open(`${directory}/${segment.name}`, 'read')
-  } catch (error) {
-    // Truncated away meanwhile.
-    if (isDiskError(error, 'ENOENT')) return null
-    throw error
-  }
-  try {
-    const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES)
-    const length = await readAt(file, segment, bytes, 0, bytes.length, 0)
-    const size = await file.size()
-    const header = decodeHeader(bytes.subarray(0, length), segment, findings)
-    const { name: at } = segment
-    const place = { file: at, position: 0, lsnFrom: segment.baseLsn }
-    if (header !== null && (header.segmentId !== segment.id || header.baseLsn !== segment.baseLsn)) {
-      findings.push(
-        finding('SEGMENT_HEADER_DAMAGED', `${at} has the header of another segment, ${header.segmentId}`, place),
-      )
-      return { ...segment, header: null, bytes: size }
+): Promise<{ names: string[]; manifest: ManifestContent | null }> {
+  for (let listing = 1; ; listing++) {
+    const names = await namesIn(environment, directory)
+    if (names === null || !isLogDirectory(names)) {
+      throw new TidelogError('LOG_MISSING', `${directory} holds no log`, { file: directory })
     }
-    if (header !== null && lineage !== null && !belongsTo(lineage, header)) {
-      findings.push(finding('FILE_STRAY', `${at} belongs to another log, ${header.logId}`, { file: at }))
-      return { ...segment, header: null, bytes: size }
+    try {
+      const found = await findManifest(environment.disk, directory, names)
+      if (found === null) {
+        const message = 'there are segments but no manifest: what belongs to the log cannot be known'
+        findings.push(finding('MANIFEST_MISSING', message))
+      }
+      return { names, manifest: found?.content ?? null }
+    } catch (error) {
+      // A writer has published the next one, and unlinked this one.
+      if (isDiskError(error, 'ENOENT') && listing < LISTINGS_MAX) continue
+      if (!(error instanceof TidelogError)) throw error
+      const isUnknown = error.code === 'FORMAT_UNKNOWN'
+      const place = { file: error.file ?? null, position: isUnknown ? null : 0, acknowledged: 'unknown' } as const
+      findings.push(finding(isUnknown ? 'FORMAT_UNKNOWN' : 'MANIFEST_DAMAGED', error.message, place))
+      return { names, manifest: null }
     }
-    return { ...segment, header, bytes: size }
-  } finally {
-    await file.close()
   }
 }
 
-function decodeHeader(bytes: Buffer, segment: SegmentReference, findings: Finding[]): DecodedSegmentHeader | null {
-  const place = { file: segment.name, position: 0, lsnFrom: segment.baseLsn }
-  try {
-    return decodeSegmentHeader(bytes)
-  } catch (error) {
-    if (!(error instanceof FormatError)) throw error
-    if (error.code === 'FORMAT_UNKNOWN') {
-      findings.push(
-        finding('FORMAT_UNKNOWN', `${segment.name}: ${error.message}`, { ...place, acknowledged: 'unknown' }),
-      )
-      return null
-    }
-    const cleaned = withoutReserved(bytes)
-    if (cleaned !== null) {
-      findings.push(finding('PADDING_NOT_ZERO', `unused bytes of the header of ${segment.name} are not zero`, place))
-      return cleaned
-    }
-    findings.push(finding('SEGMENT_HEADER_DAMAGED', `${segment.name}: ${error.message}`, place))
-    return null
-  }
-}
-
-/** The header, if it is right once its unused bytes are what they have to be. */
-function withoutReserved(bytes: Buffer): DecodedSegmentHeader | null {
-  if (bytes.length < SEGMENT_HEADER_BYTES) return null
-  const copy = Buffer.from(bytes)
-  copy.fill(0, RESERVED_FROM)
-  copy.fill(0, 100, 104)
-  try {
-    return decodeSegmentHeader(copy)
-  } catch {
-    return null
-  }
-}
-
-/** From the tail back to the first segment: each header names the one before. */
-function membersOf(
-  all: readonly SurveyedSegment[],
+/**
+ * The manifest, unless it is that of another log; says so, and when it is older than the segments: an owner publishes
+ * its term and incarnation before it begins its first segment.
+ */
+function fitting(
   manifest: ManifestContent | null,
+  segments: readonly SurveyedSegment[],
   findings: Finding[],
-): SurveyedSegment[] {
-  if (manifest === null) return [...all]
-  const { tail, firstSegment } = manifest
-  if (tail === null || firstSegment === null) return []
-  const members: SurveyedSegment[] = []
-  let current = all.find(({ id }) => id === tail.id)
-  if (current === undefined) {
-    const message = `the tail segment ${tail.id}, with the records from LSN ${tail.baseLsn}, is missing`
-    const lsnTo = manifest.nextLsn > tail.baseLsn ? manifest.nextLsn - 1 : null
-    findings.push(finding('SEGMENT_MISSING', message, { lsnFrom: tail.baseLsn, lsnTo }))
-    current = all.findLast(({ baseLsn }) => baseLsn < tail.baseLsn)
+): ManifestContent | null {
+  if (manifest === null) return null
+  const file = manifestFileName(manifest.generation)
+  const known = segments.filter(({ found }) => found !== null)
+  if (known.length > 0 && known.every((segment) => withLineage(segment, manifest).standing === 'foreign')) {
+    const message = `${file} is that of another log, ${manifest.logId}: the segments are of ${known[0]!.found!.logId}`
+    findings.push(finding('MANIFEST_STALE', message, { file, position: LOG_ID_AT, acknowledged: 'unknown' }))
+    return null
   }
-  while (current !== undefined) {
-    members.unshift(current)
-    if (current.id === firstSegment.id) return members
-    const before: SurveyedSegment | undefined = predecessorOf(current, all, firstSegment.baseLsn)
-    if (before === undefined) break
-    current = before
+  const { ownerTerm, incarnation, logId } = manifest
+  const newer = known.find(({ found }) => {
+    if (found!.logId !== logId) return false
+    return found!.ownerTerm > ownerTerm || (found!.ownerTerm === ownerTerm && found!.incarnation > incarnation)
+  })
+  if (newer !== undefined) {
+    const { found, name, baseLsn } = newer
+    const message = `${file}, of term ${ownerTerm} and incarnation ${incarnation}, is older than ${name}, of ${found!.ownerTerm} and ${found!.incarnation}`
+    const place = { file, position: OWNER_TERM_AT, lsnFrom: baseLsn, acknowledged: 'unknown' } as const
+    findings.push(finding('MANIFEST_STALE', message, place))
   }
-  const first = members[0]
-  const lsnTo = (first?.baseLsn ?? tail.baseLsn) - 1
-  if (lsnTo >= manifest.firstLsn) {
-    const message = `the first segment ${firstSegment.id}, with the records from LSN ${firstSegment.baseLsn}, is missing`
-    findings.push(finding('SEGMENT_MISSING', message, { lsnFrom: manifest.firstLsn, lsnTo }))
-  }
-  return members
+  return manifest
 }
 
-function predecessorOf(
-  segment: SurveyedSegment,
-  all: readonly SurveyedSegment[],
-  firstBaseLsn: number,
-): SurveyedSegment | undefined {
-  const previous = segment.header?.previous
-  const candidates = all.filter(
-    (other) => other !== segment && other.baseLsn <= segment.baseLsn && other.baseLsn >= firstBaseLsn,
-  )
-  const named =
-    candidates.find(
-      ({ header }) => header?.replaced?.id === previous?.id && previous !== undefined && previous !== null,
-    ) ?? candidates.find(({ id }) => id === previous?.id)
-  // Where the one that is named is missing, the walk goes on with the nearest; `verify` says what lies between.
-  return named ?? candidates.findLast(({ baseLsn }) => baseLsn < segment.baseLsn)
+/** Without a manifest: the log of which most segments are. */
+function lineageOf(segments: readonly SurveyedSegment[]): Lineage | null {
+  const counts = new Map<string, number>()
+  for (const { found } of segments) if (found !== null) counts.set(found.logId, (counts.get(found.logId) ?? 0) + 1)
+  const [most] = [...counts].sort(([, a], [, b]) => b - a)
+  // Copies keep the segments of their origins: with those among them nothing is called foreign.
+  const isCopy = segments.some(({ found }) => found !== null && found.originLogId !== null)
+  return most === undefined || isCopy ? null : { logId: most[0], origins: [] }
 }
 
 async function isWriterRunning(environment: Environment, directory: string): Promise<boolean> {

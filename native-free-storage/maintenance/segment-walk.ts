@@ -15,7 +15,7 @@ import {
   nextTickFloor,
 } from '../format/frame-header.ts'
 import { decodeGap, type Gap } from '../format/gap.ts'
-import { isAllZero } from '../format/integers.ts'
+import { paddedTo8 } from '../format/integers.ts'
 import { decodeNodeSection, type NodeSection } from '../format/node-section.ts'
 import { decodeProperties } from '../format/properties.ts'
 import { type OpenSegment, readAt } from '../segment/segment-file.ts'
@@ -41,8 +41,12 @@ export interface WalkedFrame {
   bytes: Buffer
   /** What is wrong with it, in words; empty: nothing. Records may be gone or changed. */
   faults: string[]
+  /** All its hashes are right, whatever stands around it. */
+  intact: boolean
   /** Bytes that have to be zero and are not. */
   paddingFault: boolean
+  /** Position of the first of them in the file; null: there is none. */
+  paddingFaultAt: number | null
   /** Of a later version. */
   unknownFormat: boolean
 }
@@ -72,7 +76,9 @@ export async function* walkSegment(opened: OpenSegment, options: WalkOptions): A
     const { header } = frame
     if (header === null || position + header.totalLength > options.end) {
       if (header !== null) frame.faults.push(`it ends behind position ${options.end}, where the data ends`)
-      else if (frame.faults.length === 0) frame.faults.push('its header is not valid')
+      else if (frame.faults.length === 0) {
+        frame.faults.push(start.length === 0 ? 'the file ends before it' : 'its header is not valid')
+      }
       frame.header = null
       frame.nextPosition = await nextFrameFrom(window, segment.salt, position + FRAME_STEP_BYTES, options.end, lsn ?? 0)
       yield frame
@@ -110,7 +116,9 @@ function blank(position: number, expectedLsn: number | undefined): WalkedFrame {
     node: null,
     bytes: Buffer.alloc(0),
     faults: [],
+    intact: false,
     paddingFault: false,
+    paddingFaultAt: null,
     unknownFormat: false,
   }
 }
@@ -125,6 +133,7 @@ function checkContent(frame: WalkedFrame, header: FrameHeader, content: boolean)
     frame.faults.push('the file ends inside it')
     return
   }
+  frame.intact = true
   if (header.kind !== FrameKind.gap) frame.nextLsn = nextLsnAfter(header)
   try {
     if (header.kind === FrameKind.gap) {
@@ -143,8 +152,27 @@ function checkContent(frame: WalkedFrame, header: FrameHeader, content: boolean)
   } catch (error) {
     noteFault(frame, error)
   }
-  if (!isAllZero(bytes, end, header.totalLength)) frame.paddingFault = true
-  if (frame.head !== null && !checkPadding(frame.head, body)) frame.paddingFault = true
+  const paddingAt = nonZeroPadding(frame, body) ?? firstNonZero(bytes, end, header.totalLength)
+  if (paddingAt === null) return
+  frame.paddingFault = true
+  frame.paddingFaultAt = frame.position + paddingAt
+}
+
+/** Offset in the frame of the first byte between its sections that is not zero. */
+function nonZeroPadding({ head, header }: WalkedFrame, body: Buffer): number | null {
+  if (head === null || header === null || checkPadding(head, body)) return null
+  for (let vchannel = 0; vchannel < head.vchannelCount; vchannel++) {
+    const end = head.sectionOffset(vchannel) + head.sectionLength(vchannel)
+    const at = firstNonZero(body, end, paddedTo8(end))
+    if (at !== null) return header.headerLength + at
+  }
+  return null
+}
+
+/** Offset of the first byte that is not zero; null: all are. */
+export function firstNonZero(bytes: Uint8Array, from: number, to: number): number | null {
+  for (let at = from; at < to; at++) if (bytes[at] !== 0) return at
+  return null
 }
 
 function checkSections(frame: WalkedFrame, head: BodyHead, body: Buffer): void {
@@ -152,6 +180,7 @@ function checkSections(frame: WalkedFrame, head: BodyHead, body: Buffer): void {
     const from = head.sectionOffset(i)
     if (verifySection(head, i, body.subarray(from, from + head.sectionLength(i)))) continue
     frame.faults.push(`the records of vchannel "${head.vchannels[i]}" do not have their hash`)
+    frame.intact = false
     return
   }
   const offsets = head.rowOffsets()
@@ -166,6 +195,7 @@ function checkSections(frame: WalkedFrame, head: BodyHead, body: Buffer): void {
 function noteFault(frame: WalkedFrame, error: unknown): void {
   if (!(error instanceof FormatError)) throw error
   frame.faults.push(error.message)
+  frame.intact = false
   if (error.code === 'FORMAT_UNKNOWN') frame.unknownFormat = true
 }
 

@@ -6,7 +6,10 @@ import { type DumpFilter, dump } from '../../../native-free-storage/maintenance/
 import { exitCodeOf, type LogVerification } from '../../../native-free-storage/maintenance/findings.ts'
 import { verify } from '../../../native-free-storage/maintenance/verify.ts'
 import { budget } from '../../budget.ts'
-import { type TestLog, testLog } from '../segment/build-segment.ts'
+import { type TestLog, temporaryDirectory, testLog } from '../segment/build-segment.ts'
+
+/** The name of a segment file that is none of the log's. */
+const surplus = (baseLsn: string): string => `${baseLsn.padStart(20, '0')}-${'b'.repeat(16)}.seg`
 
 /** Two sealed segments and an active one. */
 async function someLog(): Promise<TestLog> {
@@ -36,10 +39,10 @@ describe('verify', () => {
     log.publish()
     const result = await verified(log)
     expect(result).toMatchObject({ findings: [], firstLsn: 0, lastLsn: 23, provenLsn: 23, records: 24, exitCode: 0 })
-    const [found] = (await verify(log.environment, join(log.directory, '..'))).logs.filter(
-      ({ path }) => path === log.directory,
-    )
-    expect(found?.records).toBe(24)
+    const parent = await temporaryDirectory()
+    fs.cpSync(log.directory, join(parent, 'a', 'log'), { recursive: true })
+    const { logs } = await verify(log.environment, parent)
+    expect(logs.map(({ path, records }) => [path, records])).toEqual([[join(parent, 'a', 'log'), 24]])
   })
 
   it('finds nothing in a log that was closed, truncated, or is empty', async () => {
@@ -135,20 +138,15 @@ describe('verify', () => {
     const log = await someLog()
     log.publish()
     const [first] = log.segments
-    fs.copyFileSync(
-      join(log.directory, first!.name),
-      join(log.directory, `${'9'.padStart(20, '0')}-${'b'.repeat(16)}.seg`),
-    )
+    fs.copyFileSync(join(log.directory, first!.name), join(log.directory, surplus('9')))
+    fs.copyFileSync(join(log.directory, first!.name), join(log.directory, surplus('2')))
     fs.mkdirSync(join(log.directory, 'quarantine'))
     fs.writeFileSync(join(log.directory, 'quarantine', 'x'), 'x')
     fs.appendFileSync(join(log.directory, first!.name), 'beyond')
     const result = await verified(log)
-    expect(result.codes.sort()).toEqual([
-      'BYTES_BEYOND_CUT',
-      'FILES_QUARANTINED',
-      'FILE_STRAY',
-      'SEGMENT_HEADER_DAMAGED',
-    ])
+    expect(result.codes.sort()).toEqual(['BYTES_BEYOND_CUT', 'FILES_QUARANTINED', 'FILE_STRAY', 'SEGMENT_SURPLUS'])
+    expect(result.exitCode).toBe(8)
+    expect(result.findings.find(({ code }) => code === 'SEGMENT_SURPLUS')).toMatchObject({ file: surplus('2') })
   })
 
   it('finds every flipped bit of a small log', async () => {
