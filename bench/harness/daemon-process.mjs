@@ -51,24 +51,13 @@ export class DaemonProcess {
 
   /**
    * @param {string} data
-   * @param {{ listen?: string, flags?: string[] }} options `listen`: HOST:PORT; a free port of loopback when left out
+   * @param {{ listen?: string, flags?: string[], entry?: string[] }} options `listen`: HOST:PORT; a free port of
+   *   loopback when left out. `entry`: a script that takes the flags of `serve`, with what stands before them
    */
-  constructor(data, { listen = '127.0.0.1:0', flags = [] } = {}) {
-    const args = [
-      'serve',
-      '--json',
-      '--data',
-      data,
-      '--listen',
-      listen,
-      '--http',
-      'none',
-      '--log-level',
-      'warn',
-      ...flags,
-    ]
+  constructor(data, { listen = '127.0.0.1:0', flags = [], entry = [binPath, 'serve', '--json'] } = {}) {
+    const args = [...entry, '--data', data, '--listen', listen, '--http', 'none', '--log-level', 'warn', ...flags]
     this.#child = keepTrack(
-      spawn(process.execPath, [binPath, ...args], { env: plainEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] }),
+      spawn(process.execPath, args, { env: plainEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] }),
     )
     this.#child.stderr.setEncoding('utf8').on('data', (/** @type {string} */ text) => {
       this.#stderr = (this.#stderr + text).slice(-STDERR_KEPT_BYTES)

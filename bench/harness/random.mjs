@@ -42,4 +42,21 @@ export class Random {
   pick(items) {
     return /** @type {T} */ (items[this.next() % items.length])
   }
+
+  /**
+   * The same items in another order.
+   * @template T
+   * @param {readonly T[]} items
+   * @returns {T[]}
+   */
+  shuffled(items) {
+    const order = [...items]
+    for (let left = order.length; left > 1; left--) {
+      const other = this.between(0, left - 1)
+      const item = /** @type {T} */ (order[left - 1])
+      order[left - 1] = /** @type {T} */ (order[other])
+      order[other] = item
+    }
+    return order
+  }
 }

@@ -12,6 +12,7 @@ const START_LIMIT_MS = 60_000
 const COMMAND_LIMIT_MS = 180_000
 const LOAD_END_LIMIT_MS = 90_000
 const PCHANNELS = 3
+const lossyDaemon = fileURLToPath(new URL('lossy-daemon.mjs', import.meta.url))
 
 /**
  * @typedef {{ acknowledgedRecords: number, unknownRecords: number, notWrittenRecords: number, problemCount: number,
@@ -24,6 +25,7 @@ export class Epoch {
   #data
   #random
   #durability
+  #lossy
   #listen = ''
   /** @type {DaemonProcess | null} */
   #daemon = null
@@ -37,13 +39,15 @@ export class Epoch {
 
   /**
    * @param {string} directory not there yet
-   * @param {{ random: import('../harness/random.mjs').Random, durability: 'disk' | 'os' }} options
+   * @param {{ random: import('../harness/random.mjs').Random, durability: 'disk' | 'os',
+   *   lossy: Omit<import('./lossy-disk.mjs').LossyOptions, 'seed'> | null }} options `lossy`: unsynced writes are lost
    */
-  constructor(directory, { random, durability }) {
+  constructor(directory, { random, durability, lossy }) {
     this.#directory = directory
     this.#data = join(directory, 'data')
     this.#random = random
     this.#durability = durability
+    this.#lossy = lossy
   }
 
   /** @param {readonly string[]} flags of the first daemon @param {number} bytesPerSecond of the load */
@@ -68,12 +72,17 @@ export class Epoch {
   async round(flags, { killInRecoveryMs }) {
     const problems = await this.#killAndVerify()
     if (killInRecoveryMs !== null) {
-      this.#daemon = new DaemonProcess(this.#data, { listen: this.#listen, flags: this.#allFlags(flags) })
+      this.#daemon = this.#newDaemon(flags)
       await pause(killInRecoveryMs)
       problems.push(...(await this.#killAndVerify()))
     }
     const startedMs = performance.now()
-    await this.#startDaemon(flags)
+    try {
+      await this.#startDaemon(flags)
+    } catch (error) {
+      problems.push(`the daemon does not start any more: ${/** @type {Error} */ (error).message}`)
+      return { listeningMs: 0, verifyMs: this.#verifyMs, lookMs: 0, records: 0, problems }
+    }
     const listeningMs = performance.now() - startedMs
     const { records, tookMs } = await this.#ask('look')
     if (this.#random.chance(0.25)) {
@@ -107,14 +116,18 @@ export class Epoch {
 
   /** @param {readonly string[]} flags */
   async #startDaemon(flags) {
-    const listen = this.#listen === '' ? {} : { listen: this.#listen }
-    this.#daemon = new DaemonProcess(this.#data, { ...listen, flags: this.#allFlags(flags) })
+    this.#daemon = this.#newDaemon(flags)
     return await this.#daemon.listening(START_LIMIT_MS)
   }
 
-  /** @param {readonly string[]} flags @returns {string[]} */
-  #allFlags(flags) {
-    return ['--pchannels', String(PCHANNELS), '--durability', this.#durability, ...flags]
+  /** @param {readonly string[]} flags */
+  #newDaemon(flags) {
+    const lossy = this.#lossy === null ? null : { ...this.#lossy, seed: this.#random.next() }
+    return new DaemonProcess(this.#data, {
+      ...(this.#listen === '' ? {} : { listen: this.#listen }),
+      ...(lossy === null ? {} : { entry: [lossyDaemon, JSON.stringify(lossy)] }),
+      flags: ['--pchannels', String(PCHANNELS), '--durability', this.#durability, ...flags],
+    })
   }
 
   async #killAndVerify() {

@@ -10,9 +10,10 @@
 // daemon again while it recovers; some truncate at the same time. After some rounds the directory is given up for a new
 // one, so that disk use is bounded; every fourth is at durability `os`.
 //
-// What this does not show: SIGKILL takes the process and leaves the operating system's cache of pages as it is. Writes
-// that were not synced survive it. What a power cut leaves (writes lost, torn and out of order, names that are gone) is
-// shown on the simulated disk: test/simulation/.
+// SIGKILL takes the process and leaves the operating system's cache of pages as it is: writes that were not synced survive
+// it. With `--lossy` they do not: the daemon runs on a disk that keeps in memory what was not synced (lossy-disk.mjs), so
+// that writes are lost, torn and out of order, and names are gone, as after a power cut. `--lie` breaks that disk's
+// word, to show that the loop bites. All crash states of short runs are shown on the simulated disk: test/simulation/.
 //
 // The seed decides the times, flags, records and choices; how the processes interleave is the machine's.
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -31,6 +32,8 @@ const usage = `npm run kill-loop [-- FLAGS]
   --seed N             default: a new one, printed
   --fresh-every N      rounds in one data directory (default 10)
   --rate MIB           payload a second that the load appends at most (default 8)
+  --lossy              writes and names that were not synced are lost at the kill; strict and ext4-like by turns
+  --lie sync|directory with --lossy: a broken disk, on which acknowledged records get lost; the loop has to say so
   --keep               leaves the directories where they are`
 
 const KILL_AFTER_MS_LEAST = 10
@@ -59,7 +62,7 @@ async function main() {
     console.error(error)
   }
   killChildren()
-  if (options.keep || status === 1) console.log(`kept: ${directory}`)
+  if (options.keep || (status === 1 && options.lie === undefined)) console.log(`kept: ${directory}`)
   else await rm(directory, { recursive: true, force: true, maxRetries: 5 })
   return status
 }
@@ -73,12 +76,19 @@ function readFlags() {
         seed: { type: 'string', default: String(Date.now() % 1_000_000) },
         'fresh-every': { type: 'string', default: '10' },
         rate: { type: 'string', default: '8' },
+        lossy: { type: 'boolean', default: false },
+        lie: { type: 'string' },
         keep: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
       },
     })
     if (values.help) return told()
+    const lie = /** @type {'sync' | 'directory' | undefined} */ (values.lie)
+    if (lie !== undefined && lie !== 'sync' && lie !== 'directory') throw new Error('--lie is sync or directory')
+    if (lie !== undefined && !values.lossy) throw new Error('--lie needs --lossy')
     return {
+      lossy: values.lossy,
+      lie,
       rounds: count(values.rounds, '--rounds', 1),
       seed: count(values.seed, '--seed', 0),
       freshEvery: count(values['fresh-every'], '--fresh-every', 1),
@@ -107,12 +117,13 @@ function count(text, flag, least) {
 }
 
 /**
- * @param {{ rounds: number, seed: number, freshEvery: number, bytesPerSecond: number, directory: string, keep: boolean }}
- *   options
+ * @param {{ rounds: number, seed: number, freshEvery: number, bytesPerSecond: number, directory: string, keep: boolean,
+ *   lossy: boolean, lie: 'sync' | 'directory' | undefined }} options
  * @returns {Promise<number>} the exit status
  */
-async function run({ rounds, seed, freshEvery, bytesPerSecond, directory, keep }) {
-  console.log(`kill-loop: ${rounds} rounds, seed ${seed}, a new directory every ${freshEvery}, in ${directory}`)
+async function run({ rounds, seed, freshEvery, bytesPerSecond, directory, keep, lossy, lie }) {
+  const what = `kill-loop${lossy ? ', unsynced writes are lost' : ''}${lie === undefined ? '' : `, the disk lies (${lie})`}`
+  console.log(`${what}: ${rounds} rounds, seed ${seed}, a new directory every ${freshEvery}, in ${directory}`)
   const startedMs = performance.now()
   const random = new Random(seed)
   const watch = new DiskWatch(directory, DISK_LOOK_INTERVAL_MS)
@@ -121,8 +132,13 @@ async function run({ rounds, seed, freshEvery, bytesPerSecond, directory, keep }
   const problems = []
   let recoveryMsMost = 0
   for (let epochNumber = 0; totals.rounds < rounds && problems.length === 0; epochNumber++) {
-    const durability = epochNumber % OS_EVERY === OS_EVERY - 1 ? 'os' : 'disk'
-    const epoch = new Epoch(join(directory, String(epochNumber)), { random, durability })
+    const durability = !lossy && epochNumber % OS_EVERY === OS_EVERY - 1 ? 'os' : 'disk'
+    const names = lie === 'directory' || epochNumber % 2 === 0 ? 'strict' : 'ext4'
+    const epoch = new Epoch(join(directory, String(epochNumber)), {
+      random,
+      durability,
+      lossy: lossy ? { names, lie } : null,
+    })
     await epoch.start(daemonFlags(random), bytesPerSecond)
     for (let left = Math.min(freshEvery, rounds - totals.rounds); left > 0 && problems.length === 0; left--) {
       const killAfterMs = random.between(KILL_AFTER_MS_LEAST, KILL_AFTER_MS_MOST)
@@ -136,7 +152,7 @@ async function run({ rounds, seed, freshEvery, bytesPerSecond, directory, keep }
       problems.push(...result.problems, ...(epoch.report?.problems ?? []))
       console.log(
         `round ${totals.rounds}: killed after ${killAfterMs} ms${killInRecoveryMs === null ? '' : `, again ${killInRecoveryMs} ms into the start`}; ` +
-          `verify ${Math.round(result.verifyMs)} ms; ${durability} ${flags.join(' ')}; listening after ` +
+          `verify ${Math.round(result.verifyMs)} ms; ${lossy ? names : durability} ${flags.join(' ')}; listening after ` +
           `${Math.round(result.listeningMs)} ms; ${result.records} records read in ${Math.round(result.lookMs)} ms, ` +
           `${epoch.report?.acknowledgedRecords} acknowledged`,
       )
@@ -156,7 +172,7 @@ async function run({ rounds, seed, freshEvery, bytesPerSecond, directory, keep }
   for (const problem of problems) console.log(`PROBLEM ${problem}`)
   const verdict = problems.length === 0 ? 'ok, nothing acknowledged was lost, changed or moved' : 'FAILED'
   console.log(
-    `kill-loop: ${verdict}: ${totals.rounds} rounds, ${totals.kills} SIGKILLs, ${totals.acknowledged} records ` +
+    `${what}: ${verdict}: ${totals.rounds} rounds, ${totals.kills} SIGKILLs, ${totals.acknowledged} records ` +
       `acknowledged, ${totals.unknown} unknown, ${totals.notWritten} not written, ${totals.read} compared; slowest start ` +
       `${Math.round(recoveryMsMost)} ms; ${mebibytes(watch.peakBytes)} of disk at most; ` +
       `${Math.round((performance.now() - startedMs) / 1000)} s; seed ${seed}`,
