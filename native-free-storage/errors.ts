@@ -6,9 +6,11 @@
 /** Every code that the engine throws. Kept in step with docs/ERRORS.md by a test. */
 export const storageErrorCodes = [
   'ABORTED',
+  'BACKUP_INCOMPLETE',
   'CLOSED',
   'DIRECTORY_UNFIT',
   'DISK_FULL',
+  'DISK_NEARLY_FULL',
   'FENCED',
   'FORMAT_UNKNOWN',
   'FRAME_DAMAGED',
@@ -26,6 +28,7 @@ export const storageErrorCodes = [
   'POSITION_TRUNCATED',
   'QUEUE_FULL',
   'READ_ONLY',
+  'RECOVERY_REFUSED',
   'SEGMENT_MISSING',
   'TERM_STALE',
   'TICK_TOO_FAR_AHEAD',

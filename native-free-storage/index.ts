@@ -1,10 +1,18 @@
 /** The border of the engine: `tidelog/storage`. Everything in `src/` reaches the engine through this file. */
 
 export { CacheBudget } from './cache/frame-cache.ts'
-export { type Disk, DiskError, type DiskFile, isDiskError } from './disk/disk.ts'
+export { type Disk, DiskError, type DiskFile, type DiskSpace, isDiskError } from './disk/disk.ts'
 export { checkDirectoryFit } from './disk/file-system-names.ts'
 export { acquireLock, type Lock } from './disk/lock-file.ts'
 export { nodeEnvironment } from './disk/node-environment.ts'
+export {
+  openSpaceWatch,
+  type SpaceLimit,
+  type SpaceLimits,
+  type SpaceState,
+  type SpaceStatus,
+  type SpaceWatch,
+} from './disk/space-watch.ts'
 export { probeWriteWay, type WriteMode, type WriteWay } from './disk/write-probe.ts'
 export type { Clock, Environment, KernelLock, Processes, ProcessIdentity, Timer } from './environment.ts'
 export {
@@ -30,6 +38,13 @@ export type { AppendResult, ReceivedBody } from './log/pending-frame.ts'
 export type { ReadFrom, ReadOptions } from './log/read-options.ts'
 export type { FrameGap, LogRecord, RecordFrame } from './log/record-frame.ts'
 export { openTickOracle, type TickOracle, tickOf, tickToMs } from './log/tick-oracle.ts'
+export {
+  type BackupOptions,
+  type BackupReport,
+  backupLog,
+  beginBackup,
+  finishBackup,
+} from './maintenance/backup.ts'
 export { describe, type LogDescription, type SegmentDescription } from './maintenance/describe.ts'
 export { type DumpedFrame, type DumpFilter, dump } from './maintenance/dump.ts'
 export {

@@ -17,6 +17,8 @@ export interface DiskSpace {
   totalBytes: number
   /** What an unprivileged writer may still use. */
   freeBytes: number
+  /** What files take; absent: all that is not free. Where room is kept for the privileged, the three do not add up. */
+  usedBytes?: number | undefined
 }
 
 export interface DiskIdentity {

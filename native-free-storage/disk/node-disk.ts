@@ -281,7 +281,8 @@ class NodeDisk implements Disk {
 
   async space(directory: string): Promise<DiskSpace> {
     const found = await call<fs.StatsFs>('space', directory, (done) => fs.statfs(directory, done))
-    return { totalBytes: found.blocks * found.bsize, freeBytes: found.bavail * found.bsize }
+    const { bsize, blocks, bfree, bavail } = found
+    return { totalBytes: blocks * bsize, freeBytes: bavail * bsize, usedBytes: (blocks - bfree) * bsize }
   }
 
   async identify(directory: string): Promise<DiskIdentity> {

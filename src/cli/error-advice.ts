@@ -24,6 +24,12 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     safe: nothingTried,
     next: 'Stop the other one, or choose another address with --listen, --http or --socket (port 0 takes a free one).',
   },
+  BACKUP_INCOMPLETE: {
+    meaning:
+      'The directory holds a backup that was interrupted: it has the mark `BACKUP.incomplete`, and is neither a log nor a data directory.',
+    safe: 'The original: a backup only reads it. Nothing was changed.',
+    next: 'Delete the directory and make the backup again. If a backup is being made right now, let it finish.',
+  },
   CLOSED: {
     meaning: 'The log, the client or the connection was already closed when the call came, or was closed during it.',
     safe: acknowledged,
@@ -56,6 +62,12 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     meaning: 'The file system has no space for what was to be written.',
     safe: 'Everything that was acknowledged, and reading goes on. The refused records are not in the log unless the outcome says `unknown`.',
     next: 'Make room (truncate, shorter retention, a larger disk) and send again; the log goes on by itself in a new segment.',
+  },
+  DISK_NEARLY_FULL: {
+    meaning:
+      'The file system of the data is nearly full, and appends are refused so that it does not become full. The message says how full.',
+    safe: 'Everything that was acknowledged; reading and truncating go on. The refused records were not written.',
+    next: 'Make room (truncate, shorter retention, a larger disk) and send again: appends are taken as soon as there is room. The limits are --disk-refuse-percent and --disk-refuse-free.',
   },
   DRAINING: {
     meaning: 'The daemon is stopping: it finishes what it accepted and takes nothing new.',
@@ -178,6 +190,12 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     meaning: 'The log was opened for reading only, and something was to be written.',
     safe: 'Everything: nothing was changed.',
     next: 'Open it without `readOnly`.',
+  },
+  RECOVERY_REFUSED: {
+    meaning:
+      'The log was to be opened with `recovery: strict`, and its last writer left an end that cannot be proven to be whole: a torn write, or records of which nothing says that they were all. The message names file, position and LSNs.',
+    safe: 'Everything that was acknowledged: nothing was changed.',
+    next: 'Run `tidelog verify` on it. If that tells of nothing worse than a torn or unproven tail, open it with `--recovery tail`: what is whole is kept, what is torn was never acknowledged.',
   },
   SEGMENT_MISSING: {
     meaning: 'A file that the log consists of is not there. The message names it and the LSNs it held.',

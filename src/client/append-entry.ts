@@ -53,6 +53,8 @@ export class AppendEntry {
   /** Given to a connection, and not answered with "not written". */
   sent = false
   settled = false
+  /** Why the node refused it last; it goes again. */
+  refusal: TidelogError<string> | null = null
   readonly #epoch: number
   readonly #onSettled: (entry: AppendEntry) => void
   readonly #stopListening: (() => void) | undefined

@@ -204,7 +204,7 @@ export class Appends {
         for (const entry of route.waiting.splice(0)) queue.push(entry)
       } catch (error) {
         const known = error as TidelogError<string>
-        const again = known.retriable && (known.code === 'DRAINING' || known.code === 'CONNECTION_LOST')
+        const again = known.retriable && (known.outcome === 'not-written' || known.code === 'CONNECTION_LOST')
         if (!again) failAll(route, known)
         else await new Promise<void>((resolve) => clock.after(backoffMs, resolve, true))
       }

@@ -123,9 +123,9 @@ class ConnectedClient implements Client {
         signal,
         repeat: true,
       })
-      const { groups: some, more } = decodeStatusIs(answer.meta)
+      const { groups: some, more, space } = decodeStatusIs(answer.meta)
       groups.push(...some)
-      if (!more || some.length === 0) return { server: this.#session.serverName, groups }
+      if (!more || some.length === 0) return { server: this.#session.serverName, groups, space }
     }
   }
 

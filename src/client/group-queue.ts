@@ -22,6 +22,8 @@ const FRAMES_IN_FLIGHT = 4
 /** Batches of some MiB fill the line with two in flight. */
 const BYTES_IN_FLIGHT = 16 * 1024 * 1024
 const PRODUCER = 1
+/** Between two attempts at what the node refuses: at most 16 times the first pause, 0.8 to 1.6 s by default. */
+const PAUSE_DOUBLINGS_MAX = 4
 
 interface InFlight {
   entries: AppendEntry[]
@@ -40,6 +42,8 @@ export class GroupQueue {
   /** Not written, in the order in which they were sent: they go again when nothing is in flight. */
   #again: AppendEntry[] = []
   #recovering = false
+  /** Since something was written. */
+  #pauses = 0
   #retryTimer: { cancel(): void } | null = null
   #scheduled = false
   #connecting = false
@@ -71,13 +75,13 @@ export class GroupQueue {
     const keep = (entry: AppendEntry): boolean => {
       if (entry.settled) return false
       if (entry.doomed) entry.fail(failedBefore())
-      else if (entry.deadlineMs <= nowMs) entry.fail(late('not-written'))
+      else if (entry.deadlineMs <= nowMs) entry.fail(late('not-written', entry.refusal))
       return !entry.settled
     }
     // What is in flight stands before what waits: a doomed one is told when its turn comes.
     if (this.#inFlight.size > 0) {
       for (const entry of this.#again.concat(this.#waiting.slice(this.#head))) {
-        if (entry.deadlineMs <= nowMs && !entry.settled) entry.fail(late('not-written'))
+        if (entry.deadlineMs <= nowMs && !entry.settled) entry.fail(late('not-written', entry.refusal))
       }
       return
     }
@@ -245,6 +249,7 @@ export class GroupQueue {
     if (answer.type !== MessageType.produced)
       throw violation(`PRODUCE was answered with ${messageTypeName(answer.type)}`)
     const { firstLsn, lastLsn, firstTimeTick } = decodeProduced(answer.meta)
+    this.#pauses = 0
     let count = 0
     for (const entry of frame.entries) count += entry.count
     if (lastLsn - firstLsn + 1 !== count) {
@@ -271,6 +276,7 @@ export class GroupQueue {
         // Refused for good, but in a frame with others: each is tried alone, so that one does not fail the rest.
         if (!error.retriable) entry.alone = true
         entry.sent = false
+        entry.refusal = error
         this.#again.push(entry)
       } else entry.fail(error)
     }
@@ -278,11 +284,13 @@ export class GroupQueue {
     else this.#goOn()
   }
 
-  /** Not at once: what refused it needs time. */
+  /** Not at once: what refused it needs time, and more of it the longer it refuses. */
   #pause(): void {
     const { clock, backoffMs, random } = this.#session.settings
-    this.#retryTimer ??= clock.after(
-      backoffMs * (1 + random()),
+    if (this.#retryTimer !== null) return
+    const pauseMs = backoffMs * 2 ** Math.min(this.#pauses++, PAUSE_DOUBLINGS_MAX)
+    this.#retryTimer = clock.after(
+      pauseMs * (1 + random()),
       () => {
         this.#retryTimer = null
         this.#goOn()
@@ -311,11 +319,13 @@ interface Encoded {
   produce: { group: number; producer: number; recordCount: number; bodyHash: bigint; barrierTick: bigint }
 }
 
-function late(outcome: 'unknown' | 'not-written'): TidelogError<string> {
-  const what = outcome === 'unknown' ? 'not acknowledged' : 'not sent'
-  return new TidelogError<string>('TIMEOUT', `the record was ${what} in time`, {
+function late(outcome: 'unknown' | 'not-written', refusal: TidelogError<string> | null = null): TidelogError<string> {
+  const what = outcome === 'unknown' ? 'not acknowledged' : refusal === null ? 'not sent' : 'refused and not taken'
+  const why = refusal === null ? '' : `; the last refusal: ${refusal.code}: ${refusal.message}`
+  return new TidelogError<string>('TIMEOUT', `the record was ${what} in time${why}`, {
     outcome,
     retriable: outcome === 'not-written',
+    cause: refusal ?? undefined,
   })
 }
 

@@ -141,10 +141,23 @@ export interface ClientGroupStatus {
   vchannels: number
 }
 
+/** The room where the node keeps its logs. */
+export interface ClientSpaceStatus {
+  /** `refusing`: appends are refused with DISK_NEARLY_FULL until there is room. `unknown`: it cannot be told. */
+  state: 'unknown' | 'ok' | 'warning' | 'refusing'
+  message: string
+  usedBytes: number | null
+  freeBytes: number | null
+  /** Appends and creations that were refused since the node's start. */
+  refusals: number
+}
+
 export interface ClientStatus {
   /** What the node calls itself. */
   server: string
   groups: ClientGroupStatus[]
+  /** Null: the node does not say. */
+  space: ClientSpaceStatus | null
 }
 
 export interface RequestOptions {

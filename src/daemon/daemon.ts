@@ -4,7 +4,13 @@
  */
 import type { Server as HttpServer } from 'node:http'
 import { resolve } from 'node:path'
-import { type Environment, nodeEnvironment } from '../../native-free-storage/index.ts'
+import {
+  type Environment,
+  nodeEnvironment,
+  openSpaceWatch,
+  type SpaceStatus,
+  type SpaceWatch,
+} from '../../native-free-storage/index.ts'
 import { type DataDirectory, openDataDirectory } from '../log-store/data-directory.ts'
 import { LocalLogs } from '../log-store/local.ts'
 import { type Logger, silentLogger } from '../observability/logger.ts'
@@ -17,6 +23,7 @@ import { kernelLock } from './kernel-lock.ts'
 import { Listeners, listenOnLoopback } from './listeners.ts'
 import { closeToOthers, makeDataDirectory } from './prepare-directory.ts'
 import { type DaemonConfig, defaultConfig } from './settings.ts'
+import { logSpace, spaceLimits } from './space.ts'
 import { watchStates } from './state-watch.ts'
 import { formatHostPort, type HostPort } from './units.ts'
 import { packageVersion } from './version.ts'
@@ -48,6 +55,8 @@ export interface Daemon {
   readonly data: string
   readonly pchannels: number
   status(): readonly GroupStatus[]
+  /** The room on the file system of the data; null before the start and after it failed. */
+  space(): SpaceStatus | null
   /**
    * Not ready any more; new records are refused (DRAINING, retriable, not written), new connections are not taken;
    * settles when everything that was taken is settled. Idempotent.
@@ -95,6 +104,7 @@ class RunningDaemon implements Daemon {
   #node: StreamingNode | null = null
   #listeners: Listeners | null = null
   #http: HttpServer | null = null
+  #space: SpaceWatch | null = null
   #endWatch: (() => void) | null = null
   #draining: Promise<void> | null = null
   #stopping: Promise<StopResult> | null = null
@@ -118,6 +128,10 @@ class RunningDaemon implements Daemon {
     return this.#node?.status() ?? []
   }
 
+  space(): SpaceStatus | null {
+    return this.#space?.status() ?? null
+  }
+
   async start(): Promise<void> {
     const config = this.#config
     const environment = this.#environment
@@ -125,6 +139,9 @@ class RunningDaemon implements Daemon {
     await makeDataDirectory(this.data)
     this.#directory = await openDataDirectory(environment, this.data, config)
     await closeToOthers(this.data, logger)
+    this.#space = await openSpaceWatch(environment, this.data, spaceLimits(config), {
+      onChange: (status, before) => logSpace(logger, status, before),
+    })
     this.#logs = await LocalLogs.begin(environment, this.data, config)
     const { mode, depth, reason } = this.#logs.writeWay
     logger.info('data directory opened', {
@@ -134,13 +151,14 @@ class RunningDaemon implements Daemon {
       writeDepth: depth,
     })
     logger.debug('way to write chosen', { reason })
-    const metrics = this.#createMetrics(this.#logs)
+    const metrics = this.#createMetrics(this.#logs, this.#space)
     this.#node = await StreamingNode.open({
       stores: this.#logs,
       pchannels: this.pchannels,
       timeTickIntervalMs: config.timeTickIntervalMs,
       vchannelsMax: config.vchannelsMax,
       observer: metrics,
+      admission: this.#space,
       logger,
       clock: environment.clock,
     })
@@ -185,6 +203,7 @@ class RunningDaemon implements Daemon {
       this.#http = createHealthServer({
         readiness: () => this.#readiness(),
         groups: () => this.status(),
+        space: () => this.space(),
         metrics: async () => ({ contentType: metrics.contentType, body: await metrics.render() }),
         onResponse: (status) => metrics.httpRequest(status),
       })
@@ -198,7 +217,7 @@ class RunningDaemon implements Daemon {
     this.#addresses = { ...this.#addresses, tcp: await this.#listeners.openTcp(listen) }
   }
 
-  #createMetrics(logs: LocalLogs): DaemonMetrics {
+  #createMetrics(logs: LocalLogs, space: SpaceWatch): DaemonMetrics {
     return new DaemonMetrics({
       version: packageVersion(),
       groups: () => this.status(),
@@ -210,7 +229,7 @@ class RunningDaemon implements Daemon {
       },
       pool: () => logs.poolStatistics(),
       cacheUsedBytes: () => logs.cacheUsedBytes,
-      freeBytes: async () => (await this.#environment.disk.space(this.data)).freeBytes,
+      space: () => space.status(),
       ready: () => this.#readiness() === 'ready',
     })
   }
@@ -241,6 +260,7 @@ class RunningDaemon implements Daemon {
       clean = false
     }
     this.#endWatch?.()
+    this.#space?.close()
     await step('draining', () => settlesWithin(this.drain(), leftMs()))
     await step('goodbye to clients', async () => (await this.#listeners?.end(leftMs())) ?? true)
     await step('sealing the logs', () =>

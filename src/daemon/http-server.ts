@@ -3,6 +3,7 @@
  * page of another site, whose name its owner points at 127.0.0.1, must not read it (DNS rebinding).
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { SpaceStatus } from '../../native-free-storage/index.ts'
 import type { GroupStatus } from '../streaming-node/node-service.ts'
 import { isLoopbackHost } from './units.ts'
 
@@ -10,6 +11,8 @@ export interface HealthSources {
   /** Whether new records are taken; else why not, in one word. */
   readiness(): 'ready' | 'starting' | 'draining' | 'failed'
   groups(): readonly GroupStatus[]
+  /** The room on the file system of the data; null before it is known. */
+  space(): SpaceStatus | null
   metrics(): Promise<{ contentType: string; body: string }>
   /** Called once a request. */
   onResponse(status: number): void
@@ -35,7 +38,9 @@ const routes: Record<string, (sources: HealthSources) => Answer | Promise<Answer
   '/healthz': () => json(200, { status: 'ok' }),
   '/readyz'(sources) {
     const status = sources.readiness()
-    return json(status === 'ready' ? 200 : 503, { status })
+    // Ready also while appends are refused for want of room: consumers and truncation, which makes room, have to come in.
+    const refusing = sources.space()?.state === 'refusing'
+    return json(status === 'ready' ? 200 : 503, refusing ? { status, space: 'refusing' } : { status })
   },
   '/health/data'(sources) {
     const logs = sources.groups().map(({ group, state, message, ownerTerm, firstLsn, nextLsn, bytes, segments }) => ({
@@ -48,8 +53,9 @@ const routes: Record<string, (sources: HealthSources) => Answer | Promise<Answer
       bytes,
       segments,
     }))
-    const bad = logs.some(({ state }) => state === 'failed' || state === 'stalled')
-    return json(bad ? 503 : 200, { status: bad ? 'degraded' : 'healthy', logs })
+    const space = sources.space()
+    const bad = logs.some(({ state }) => state === 'failed' || state === 'stalled') || space?.state === 'refusing'
+    return json(bad ? 503 : 200, { status: bad ? 'degraded' : 'healthy', space, logs })
   },
   async '/metrics'(sources) {
     const { contentType, body } = await sources.metrics()

@@ -42,6 +42,12 @@ export interface DaemonConfig {
   retentionBytes: number | null
   retentionAgeMs: number | null
   writeDeadlineMs: number
+  /** Of what can be used of the file system of the data; 100: never. */
+  diskWarnPercent: number
+  diskRefusePercent: number
+  /** In the place of the percentage where it is given. */
+  diskWarnFreeBytes: number | null
+  diskRefuseFreeBytes: number | null
   timeTickIntervalMs: number
   vchannelsMax: number
   connectionsMax: number
@@ -220,6 +226,38 @@ export const settings: readonly Setting[] = [
     '30s',
     between(parseDuration, 10, 3_600_000, 'from 10ms to 1h'),
     'A write that takes longer is given up; the log goes on in a new segment.',
+  ),
+  setting(
+    'diskWarnPercent',
+    'disk-warn-percent',
+    'PERCENT',
+    '80',
+    between(parseInteger, 1, 100, 'from 1 to 100'),
+    'Warns when so much of the file system of the data is used, as `df` counts it; 100 is never.',
+  ),
+  setting(
+    'diskRefusePercent',
+    'disk-refuse-percent',
+    'PERCENT',
+    '90',
+    between(parseInteger, 1, 100, 'from 1 to 100'),
+    'Refuses appends from there on, until there is room again; 100 is never.',
+  ),
+  setting(
+    'diskWarnFreeBytes',
+    'disk-warn-free',
+    'BYTES',
+    NONE,
+    orWord(NONE, between(parseBytes, 0, Number.MAX_SAFE_INTEGER, 'not negative')),
+    'Warns when no more than this is free, in the place of `disk-warn-percent`; for large disks.',
+  ),
+  setting(
+    'diskRefuseFreeBytes',
+    'disk-refuse-free',
+    'BYTES',
+    NONE,
+    orWord(NONE, between(parseBytes, 0, Number.MAX_SAFE_INTEGER, 'not negative')),
+    'Refuses appends when no more than this is free, in the place of `disk-refuse-percent`; for large disks.',
   ),
   setting(
     'timeTickIntervalMs',

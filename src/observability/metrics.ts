@@ -3,6 +3,7 @@
  * a pchannel's number, a state, an error code; never a vchannel, a client or a path.
  */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { SpaceStatus } from '../../native-free-storage/index.ts'
 import type { GroupStatus } from '../streaming-node/node-service.ts'
 
 /** Cumulative figures of one log's engine, read when metrics are asked for. */
@@ -23,12 +24,13 @@ export interface MetricsSources {
   logFigures(pchannel: number): LogFigures | undefined
   pool(): { preparedBytes: number; misses: number }
   cacheUsedBytes(): number
-  /** What an unprivileged writer may still use on the device of the data directory. */
-  freeBytes(): Promise<number>
+  /** The file system of the data directory, as it said last. */
+  space(): SpaceStatus
   ready(): boolean
 }
 
 const states = ['healthy', 'stalled', 'failed', 'idle'] as const
+const spaceStates = ['unknown', 'ok', 'warning', 'refusing'] as const
 /** Appends take from tens of microseconds (`os`) to seconds (a stuck disk). */
 const APPEND_BUCKETS_SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30]
 /** More different codes than this would be a mistake: the rest is counted as one. */
@@ -264,11 +266,11 @@ function registerProcessMetrics(registry: Registry, sources: MetricsSources): vo
         this.inc(read())
       },
     })
-  gauge('tidelog_ready', '1 while the daemon takes new records.', () => (sources.ready() ? 1 : 0))
+  gauge('tidelog_ready', '1 while /readyz says ready.', () => (sources.ready() ? 1 : 0))
   gauge('tidelog_cache_used_bytes', 'Bytes in the write-ahead cache.', () => sources.cacheUsedBytes())
   gauge('tidelog_pool_prepared_bytes', 'Bytes of files that lie prepared.', () => sources.pool().preparedBytes)
   counter('tidelog_pool_misses_total', 'Times that a log found no prepared file.', () => sources.pool().misses)
-  gauge('tidelog_data_free_bytes', 'Free space on the device of the data directory.', () => sources.freeBytes())
+  registerSpaceMetrics(registry, sources)
   counter('process_cpu_seconds_total', 'User and system CPU time of the process.', () => {
     const { user, system } = process.cpuUsage()
     return (user + system) / 1e6
@@ -276,4 +278,45 @@ function registerProcessMetrics(registry: Registry, sources: MetricsSources): vo
   gauge('process_resident_memory_bytes', 'Resident memory of the process.', () => process.memoryUsage.rss())
   const startSeconds = Date.now() / 1000 - process.uptime()
   gauge('process_start_time_seconds', 'Start of the process, seconds since 1970.', () => startSeconds)
+}
+
+/** Of the last answer of the file system: nothing is asked when metrics are. Without an answer there is no value. */
+function registerSpaceMetrics(registry: Registry, sources: MetricsSources): void {
+  const registers = [registry]
+  const gauge = (name: string, help: string, read: (used: number, free: number) => number) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        const { usedBytes, freeBytes } = sources.space()
+        if (usedBytes === null || freeBytes === null) this.remove()
+        else this.set(read(usedBytes, freeBytes))
+      },
+    })
+  gauge('tidelog_data_free_bytes', 'What may still be written on the file system of the data.', (_, free) => free)
+  gauge(
+    'tidelog_data_used_ratio',
+    'Share of the file system of the data that is used, 0 to 1, as df counts it.',
+    (used, free) => (used + free === 0 ? 0 : used / (used + free)),
+  )
+  new Gauge({
+    name: 'tidelog_data_space_state',
+    help: '1 for the state of the room on the file system of the data; refusing: appends are refused.',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      const now = sources.space().state
+      for (const state of spaceStates) this.set({ state }, state === now ? 1 : 0)
+    },
+  })
+  new Counter({
+    name: 'tidelog_data_space_refusals_total',
+    help: 'Frames and new vchannels that were refused because the file system is nearly full.',
+    registers,
+    collect() {
+      this.reset()
+      this.inc(sources.space().refusals)
+    },
+  })
 }

@@ -166,6 +166,16 @@ export class ControlFields {
     return value
   }
 
+  /** Null where it is left out. */
+  map(key: string): ControlFields | null {
+    const value = this.raw(key)
+    if (value === undefined) return null
+    if (typeof value !== 'object' || Array.isArray(value) || value instanceof Uint8Array || value === null) {
+      throw this.#fault(key, 'a map')
+    }
+    return new ControlFields(`${this.#what}.${key}`, value)
+  }
+
   maps(key: string, max: number): ControlFields[] {
     return this.array(key, 0, max).map((value) => {
       if (typeof value !== 'object' || value === null || Array.isArray(value) || value instanceof Uint8Array) {

@@ -193,6 +193,23 @@ export interface WireGroupStatus {
   vchannels: number
 }
 
+/** What STATUS_IS says of the room where the logs are kept. */
+export interface WireSpaceStatus {
+  state: 'unknown' | 'ok' | 'warning' | 'refusing'
+  message: string
+  /** Null: not known yet. */
+  usedBytes: number | null
+  freeBytes: number | null
+  refusals: number
+}
+
+export interface StatusIs {
+  groups: WireGroupStatus[]
+  more: boolean
+  /** Null: nobody watches it. */
+  space: WireSpaceStatus | null
+}
+
 export function encodeStatus(offset: number): Buffer {
   return encodeControl({ offset })
 }
@@ -201,11 +218,12 @@ export function decodeStatus(bytes: Buffer): number {
   return ControlFields.decode('STATUS', bytes).integer('offset', 0, U32_MAX, 0)
 }
 
-export function encodeStatusIs(groups: readonly WireGroupStatus[], more: boolean): Buffer {
-  return encodeControl({ groups: groups.map((group) => ({ ...group })), more })
+export function encodeStatusIs({ groups, more, space }: StatusIs): Buffer {
+  const shown = space === null ? undefined : { ...space }
+  return encodeControl({ groups: groups.map((group) => ({ ...group })), more, space: shown })
 }
 
-export function decodeStatusIs(bytes: Buffer): { groups: WireGroupStatus[]; more: boolean } {
+export function decodeStatusIs(bytes: Buffer): StatusIs {
   const fields = ControlFields.decode('STATUS_IS', bytes)
   const groups = fields.maps('groups', RECORDS_MAX).map((group): WireGroupStatus => {
     const state = group.string('state', 16)
@@ -226,7 +244,20 @@ export function decodeStatusIs(bytes: Buffer): { groups: WireGroupStatus[]; more
       vchannels: group.integer('vchannels', 0, LSN_MAX, 0),
     }
   })
-  return { groups, more: fields.boolean('more') }
+  return { groups, more: fields.boolean('more'), space: spaceFromWire(fields.map('space')) }
+}
+
+function spaceFromWire(fields: ControlFields | null): WireSpaceStatus | null {
+  if (fields === null) return null
+  const state = fields.string('state', 16)
+  return {
+    // What a later node says is nothing that this client knows.
+    state: state === 'ok' || state === 'warning' || state === 'refusing' ? state : 'unknown',
+    message: fields.string('message', META_BYTES_MAX, ''),
+    usedBytes: fields.has('usedBytes') ? fields.integer('usedBytes', 0, LSN_MAX) : null,
+    freeBytes: fields.has('freeBytes') ? fields.integer('freeBytes', 0, LSN_MAX) : null,
+    refusals: fields.integer('refusals', 0, LSN_MAX, 0),
+  }
 }
 
 export type WirePosition = 'earliest' | 'latest' | { lsn: number } | { timeTick: bigint }

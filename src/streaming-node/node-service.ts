@@ -2,6 +2,7 @@
  * What a node does for its connections, whatever the protocol: the border between `connection/` (the framed protocol's
  * server side) and the node itself (pchannels, vchannel catalog).
  */
+import type { SpaceStatus } from '../../native-free-storage/index.ts'
 import type { AppendedRange, EncodedBody, StoreFrame, StorePosition } from '../log-store/log-store.ts'
 
 export interface VchannelInfo {
@@ -57,6 +58,8 @@ export interface NodeService {
   firstLsn(group: number): number
   watermark(group: number): bigint
   status(): readonly GroupStatus[]
+  /** The room where the logs are kept; null where nobody watches it. */
+  space(): SpaceStatus | null
   /** Truncates the log of the pchannel on which the vchannel lives: every vchannel there loses what is below. */
   truncateBefore(vchannel: string, lsn: number): Promise<{ firstLsn: number }>
   /** False while draining: new writes get DRAINING, retriable, not written. */

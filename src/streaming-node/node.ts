@@ -2,7 +2,7 @@
  * A streaming node: a fixed number of pchannels, each one log, and the catalog of the vchannels that live on them. It
  * knows log stores and no files, so that it runs on the engine and in memory alike.
  */
-import { loadChecksum } from '../../native-free-storage/index.ts'
+import { loadChecksum, type SpaceStatus } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
 import type {
   AppendedRange,
@@ -14,7 +14,7 @@ import type {
 } from '../log-store/log-store.ts'
 import { type Logger, silentLogger } from '../observability/logger.ts'
 import type { GroupStatus, NodeService, VchannelInfo } from './node-service.ts'
-import { type AppendObserver, Pchannel } from './pchannel.ts'
+import { type Admission, type AppendObserver, Pchannel } from './pchannel.ts'
 import { CATALOG_LOG, VchannelCatalog } from './vchannel-catalog.ts'
 
 export interface NodeOptions {
@@ -30,11 +30,15 @@ export interface NodeOptions {
   /** Pchannels that are opened at a time; default 4. */
   openingMax?: number
   observer?: AppendObserver
+  /** Asked before appends and creations. Default: nobody watches the room. */
+  admission?: Admission
   logger?: Logger
   clock?: { nowMs(): number; monotonicMs(): number }
 }
 
 const noObserver: AppendObserver = { appended: () => {}, appendFailed: () => {} }
+/** What the creation of a vchannel writes: one record in a frame of its own. */
+const CREATION_BYTES = 1024
 const systemClock = { nowMs: () => Date.now(), monotonicMs: () => performance.now() }
 
 export class StreamingNode implements NodeService {
@@ -42,6 +46,7 @@ export class StreamingNode implements NodeService {
   readonly #pchannels: readonly Pchannel[]
   readonly #catalog: VchannelCatalog
   readonly #logger: Logger
+  readonly #admission: Admission | null
   readonly #usable = (group: number) => this.#pchannels[group]!.usable
   #accepting = true
   #creating = 0
@@ -53,11 +58,13 @@ export class StreamingNode implements NodeService {
     catalog: VchannelCatalog,
     timeTickIntervalMs: number,
     logger: Logger,
+    admission: Admission | null,
   ) {
     this.#pchannels = pchannels
     this.#catalog = catalog
     this.timeTickIntervalMs = timeTickIntervalMs
     this.#logger = logger
+    this.#admission = admission
   }
 
   /**
@@ -68,15 +75,17 @@ export class StreamingNode implements NodeService {
   static async open(options: NodeOptions): Promise<StreamingNode> {
     const { stores, pchannels, ownerTerm = 0, timeTickIntervalMs = 10, vchannelsMax = 100_000 } = options
     const { observer = noObserver, logger = silentLogger, clock = systemClock, openingMax = 4 } = options
+    const admission = options.admission ?? null
     await loadChecksum()
     const catalogStore = await stores.open(CATALOG_LOG, ownerTerm)
     const opened: Pchannel[] = []
     try {
       const catalog = await VchannelCatalog.open(catalogStore, { pchannels, vchannelsMax, nowMs: () => clock.nowMs() })
+      const parts = { observer, admission, monotonicMs: () => clock.monotonicMs() }
       let next = 0
       const openSome = async () => {
         for (let number = next++; number < pchannels; number = next++) {
-          opened[number] = await Pchannel.open(stores, number, ownerTerm, observer, () => clock.monotonicMs())
+          opened[number] = await Pchannel.open(stores, number, ownerTerm, parts)
         }
       }
       await Promise.all(Array.from({ length: openingMax }, openSome))
@@ -84,7 +93,7 @@ export class StreamingNode implements NodeService {
         if (failure !== null)
           logger.error('pchannel failed to open; the others go on', { pchannel: number, error: failure })
       }
-      return new StreamingNode(opened, catalog, timeTickIntervalMs, logger)
+      return new StreamingNode(opened, catalog, timeTickIntervalMs, logger, admission)
     } catch (error) {
       await Promise.allSettled([catalogStore.close(), ...opened.map((pchannel) => pchannel.close())])
       throw error
@@ -100,10 +109,13 @@ export class StreamingNode implements NodeService {
     if (known !== undefined) return known
     if (!create) throw unknownVchannel(vchannel)
     if (!this.#accepting) throw draining()
+    const refusal = this.#admission?.admit(CREATION_BYTES) ?? null
+    if (refusal !== null) throw refusal
     this.#creating++
     try {
       return await this.#catalog.create(vchannel, this.#usable)
     } finally {
+      this.#admission?.settled(CREATION_BYTES)
       this.#creating--
       if (this.#creating === 0) for (const settled of this.#creationsSettled.splice(0)) settled()
     }
@@ -159,6 +171,10 @@ export class StreamingNode implements NodeService {
 
   status(): readonly GroupStatus[] {
     return this.#pchannels.map((pchannel) => pchannel.status(this.#catalog.count(pchannel.number)))
+  }
+
+  space(): SpaceStatus | null {
+    return this.#admission?.status() ?? null
   }
 
   /** State of each pchannel, by number: cheap, for those who look often. */

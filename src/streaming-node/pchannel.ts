@@ -1,4 +1,5 @@
 /** One pchannel of a node: its log, or why there is none. A failed one never takes the others down. */
+import type { SpaceStatus } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
 import type {
   AppendedRange,
@@ -17,29 +18,37 @@ export interface AppendObserver {
   appendFailed(pchannel: number, outcome: 'not-written' | 'unknown'): void
 }
 
+/** Says whether there is room for more: the engine's `SpaceWatch`. Asked once a frame. */
+export interface Admission {
+  /** Null, or why not: an error that says `not-written`. After null, `settled` is told once. */
+  admit(bytes: number): TidelogError | null
+  settled(bytes: number): void
+  status(): SpaceStatus
+}
+
+/** What a pchannel needs besides its log. */
+export interface PchannelParts {
+  observer: AppendObserver
+  /** Null: nobody watches the room. */
+  admission: Admission | null
+  monotonicMs: () => number
+}
+
 export class Pchannel {
   readonly number: number
   readonly #ownerTerm: number
   readonly #store: LogStore | null
   readonly #failure: TidelogError | null
-  readonly #observer: AppendObserver
-  readonly #monotonicMs: () => number
+  readonly #parts: PchannelParts
   #inFlight = 0
   #settled: (() => void) | null = null
 
-  private constructor(
-    number: number,
-    ownerTerm: number,
-    store: LogStore | TidelogError,
-    observer: AppendObserver,
-    monotonicMs: () => number,
-  ) {
+  private constructor(number: number, ownerTerm: number, store: LogStore | TidelogError, parts: PchannelParts) {
     this.number = number
     this.#ownerTerm = ownerTerm
     this.#store = store instanceof TidelogError ? null : store
     this.#failure = store instanceof TidelogError ? store : null
-    this.#observer = observer
-    this.#monotonicMs = monotonicMs
+    this.#parts = parts
   }
 
   /** Never rejects: a log that cannot be opened makes a failed pchannel. */
@@ -47,8 +56,7 @@ export class Pchannel {
     opener: LogStoreOpener,
     number: number,
     ownerTerm: number,
-    observer: AppendObserver,
-    monotonicMs: () => number,
+    parts: PchannelParts,
   ): Promise<Pchannel> {
     let store: LogStore | TidelogError
     try {
@@ -59,7 +67,7 @@ export class Pchannel {
           ? cause
           : new TidelogError('IO_FAILED', `pchannel ${number} cannot be opened: ${(cause as Error).message}`, { cause })
     }
-    return new Pchannel(number, ownerTerm, store, observer, monotonicMs)
+    return new Pchannel(number, ownerTerm, store, parts)
   }
 
   /** Why the log could not be opened. */
@@ -89,21 +97,26 @@ export class Pchannel {
   }
 
   append(body: EncodedBody, options: { barrierTick?: bigint; signal?: AbortSignal }): Promise<AppendedRange> {
-    if (this.#store === null) {
-      this.#observer.appendFailed(this.number, 'not-written')
-      return Promise.reject(this.#refusal())
+    const { observer, admission, monotonicMs } = this.#parts
+    const bytes = body.bytes.length
+    const refusal = this.#store === null ? this.#refusal() : (admission?.admit(bytes) ?? null)
+    if (this.#store === null || refusal !== null) {
+      observer.appendFailed(this.number, 'not-written')
+      return Promise.reject(refusal)
     }
-    const startMs = this.#monotonicMs()
+    const startMs = monotonicMs()
     this.#inFlight++
     const appended = this.#store.append(body, options)
     appended.then(
       (range) => {
         const records = range.lastLsn - range.firstLsn + 1
-        this.#observer.appended(this.number, records, body.bytes.length, (this.#monotonicMs() - startMs) / 1000)
+        observer.appended(this.number, records, bytes, (monotonicMs() - startMs) / 1000)
+        admission?.settled(bytes)
         this.#leave()
       },
       (error: unknown) => {
-        this.#observer.appendFailed(this.number, outcomeOf(error))
+        observer.appendFailed(this.number, outcomeOf(error))
+        admission?.settled(bytes)
         this.#leave()
       },
     )

@@ -114,6 +114,7 @@ export async function startDaemonProcess(options: { data?: string; flags?: strin
       'serve',
       '--json',
       ...['--data', data, '--listen', '127.0.0.1:0', '--http', 'none', '--log-level', 'warn'],
+      ...['--disk-warn-percent', '100', '--disk-refuse-percent', '100'],
       ...(writeMode ? ['--write-mode', writeMode] : []),
       ...(writeDepth ? ['--write-depth', writeDepth] : []),
       ...(options.flags ?? []),

@@ -23,7 +23,8 @@ export class DaemonProcess {
   static async start(data: string, ...flags: string[]): Promise<DaemonProcess> {
     const { TIDELOG_TEST_WRITE_MODE: mode = 'dsync', TIDELOG_TEST_WRITE_DEPTH: depth = '2' } = process.env
     const all = ['serve', '--json', '--data', data, '--listen', '127.0.0.1:0', '--http', '127.0.0.1:0']
-    all.push('--write-mode', mode, '--write-depth', depth, '--segment-bytes', '1MiB', ...flags)
+    all.push('--write-mode', mode, '--write-depth', depth, '--segment-bytes', '1MiB')
+    all.push('--disk-warn-percent', '100', '--disk-refuse-percent', '100', ...flags)
     const child = spawn(process.execPath, [program, ...all], { stdio: ['ignore', 'pipe', 'pipe'] })
     let stderr = ''
     child.stderr!.on('data', (chunk: Buffer) => {

@@ -1,6 +1,7 @@
 import { request, type Server } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { SpaceStatus } from '../../native-free-storage/index.ts'
 import { createHealthServer, type HealthSources } from '../../src/daemon/http-server.ts'
 import type { GroupStatus } from '../../src/streaming-node/node-service.ts'
 
@@ -22,18 +23,21 @@ describe('health over HTTP', () => {
   let server: Server
   let port: number
   let groups: GroupStatus[]
+  let space: SpaceStatus | null
   let readiness: ReturnType<HealthSources['readiness']>
   let fail: boolean
   let answered: number[]
 
   beforeEach(async () => {
     groups = [healthy]
+    space = null
     readiness = 'ready'
     fail = false
     answered = []
     server = createHealthServer({
       readiness: () => readiness,
       groups: () => groups,
+      space: () => space,
       metrics: async () => {
         if (fail) throw new Error('a collector failed')
         return { contentType: 'text/plain', body: 'up 1\n' }
@@ -86,6 +90,19 @@ describe('health over HTTP', () => {
     expect(await get('/readyz?probe=1')).toMatchObject({ status: 200, body: '{"status":"ready"}\n' })
     readiness = 'draining'
     expect(await get('/readyz')).toMatchObject({ status: 503, body: '{"status":"draining"}\n' })
+  })
+
+  test('a disk that is nearly full is told by both; /readyz stays ready, for consumers and for truncation', async () => {
+    space = { state: 'warning', message: 'filling', usedBytes: 85, freeBytes: 15, refusals: 0 }
+    expect(await get('/readyz')).toMatchObject({ status: 200, body: '{"status":"ready"}\n' })
+    const warned = await get('/health/data')
+    expect(warned.status).toBe(200)
+    expect(JSON.parse(warned.body)).toMatchObject({ status: 'healthy', space: { state: 'warning', usedBytes: 85 } })
+    space = { ...space, state: 'refusing', refusals: 3 }
+    expect(await get('/readyz')).toMatchObject({ status: 200, body: '{"status":"ready","space":"refusing"}\n' })
+    const refusing = await get('/health/data')
+    expect(refusing.status).toBe(503)
+    expect(JSON.parse(refusing.body)).toMatchObject({ status: 'degraded', space: { state: 'refusing', refusals: 3 } })
   })
 
   test('/health/data tells the state of each log, and is 503 when one is stalled or failed', async () => {

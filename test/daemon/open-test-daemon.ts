@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { connect } from '../../src/client/connect.ts'
-import type { Client } from '../../src/client/types.ts'
+import type { Client, ClientOptions } from '../../src/client/types.ts'
 import { type Daemon, type DaemonOptions, startDaemon } from '../../src/daemon/daemon.ts'
 import type { DaemonConfig } from '../../src/daemon/settings.ts'
 
@@ -19,6 +19,9 @@ export const testConfig: Partial<DaemonConfig> = {
   segmentBytes: 1024 * KIB,
   poolBytes: 8192 * KIB,
   cacheBytes: 4096 * KIB,
+  // However full the disk is on which the tests run.
+  diskWarnPercent: 100,
+  diskRefusePercent: 100,
 }
 
 /** A directory of one test, and everything that was opened on it: closed and removed by `dispose`. */
@@ -49,8 +52,8 @@ export class DaemonFixture {
     return client
   }
 
-  async connectTo(address: string): Promise<Client> {
-    const client = await connect(address, { waitForServerMs: 10_000 })
+  async connectTo(address: string, options: ClientOptions = {}): Promise<Client> {
+    const client = await connect(address, { waitForServerMs: 10_000, ...options })
     this.#clients.push(client)
     return client
   }

@@ -181,7 +181,13 @@ describe('round trips', () => {
           segments: 3,
           vchannels: 4,
         }
-        expect(control.decodeStatusIs(control.encodeStatusIs([group], false))).toEqual({ groups: [group], more: false })
+        for (const space of [
+          null,
+          { state: 'refusing', message: 'full', usedBytes: 9, freeBytes: null, refusals: 2 },
+        ]) {
+          const status = { groups: [group], more: false, space } as control.StatusIs
+          expect(control.decodeStatusIs(control.encodeStatusIs(status))).toEqual(status)
+        }
       }),
       runs,
     )

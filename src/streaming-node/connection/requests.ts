@@ -19,7 +19,7 @@ import { encodeMessage, type Message, MessageType } from '../../protocol/message
 import type { NodeService, VchannelInfo } from '../node-service.ts'
 
 const STATUS_GROUPS_MAX = 32
-const STATUS_MESSAGE_CHARACTERS_MAX = 256
+const STATUS_MESSAGE_CHARACTERS_MAX = 512
 /** Keys and numbers of a vchannel in LISTED. */
 const LISTED_ITEM_BYTES = 48
 
@@ -106,5 +106,7 @@ function status(service: NodeService, offset: number): Buffer {
     ...group,
     message: group.message.slice(0, STATUS_MESSAGE_CHARACTERS_MAX),
   }))
-  return encodeStatusIs(groups, offset + groups.length < all.length)
+  const space = service.space()
+  const shown = space && { ...space, message: space.message.slice(0, STATUS_MESSAGE_CHARACTERS_MAX) }
+  return encodeStatusIs({ groups, more: offset + groups.length < all.length, space: shown })
 }

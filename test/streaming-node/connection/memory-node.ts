@@ -59,6 +59,10 @@ export class MemoryNode implements NodeService {
     return await this.logs[group]!.append(body, options)
   }
 
+  space(): null {
+    return null
+  }
+
   read(group: number, options: Parameters<NodeService['read']>[1]): AsyncIterable<StoreFrame> {
     return this.logs[group]!.read(options)
   }
