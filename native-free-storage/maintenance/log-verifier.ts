@@ -299,7 +299,8 @@ export class LogVerifier {
   #damaged(segment: SurveyedSegment, frame: WalkedFrame, acknowledged: Acknowledged): Finding {
     const { position, header } = frame
     const lsnFrom = frame.expectedLsn ?? header?.baseLsn ?? null
-    const lsnTo = header === null ? null : header.baseLsn + Math.max(1, header.recordCount) - 1
+    // How many LSNs a gap skips stands in its body: the next frame tells.
+    const lsnTo = header === null || header.recordCount === 0 ? null : header.baseLsn + header.recordCount - 1
     const message = `the frame at position ${position} of ${segment.name} is damaged: ${frame.faults.join('; ')}`
     const place = { file: segment.name, position, lsnFrom, lsnTo, acknowledged }
     if (frame.unknownFormat) return this.#add('FORMAT_UNKNOWN', message, { ...place, acknowledged: 'unknown' })

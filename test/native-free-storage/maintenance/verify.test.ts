@@ -5,7 +5,6 @@ import { describe as describeLog } from '../../../native-free-storage/maintenanc
 import { type DumpFilter, dump } from '../../../native-free-storage/maintenance/dump.ts'
 import { exitCodeOf, type LogVerification } from '../../../native-free-storage/maintenance/findings.ts'
 import { verify } from '../../../native-free-storage/maintenance/verify.ts'
-import { budget } from '../../budget.ts'
 import { type TestLog, temporaryDirectory, testLog } from '../segment/build-segment.ts'
 
 /** The name of a segment file that is none of the log's. */
@@ -147,42 +146,6 @@ describe('verify', () => {
     expect(result.codes.sort()).toEqual(['BYTES_BEYOND_CUT', 'FILES_QUARANTINED', 'FILE_STRAY', 'SEGMENT_SURPLUS'])
     expect(result.exitCode).toBe(8)
     expect(result.findings.find(({ code }) => code === 'SEGMENT_SURPLUS')).toMatchObject({ file: surplus('2') })
-  })
-
-  it('finds every flipped bit of a small log', async () => {
-    const log = await testLog()
-    log.append(
-      [
-        { vchannel: 'a', payload: Buffer.from('hello') },
-        { vchannel: 'b', properties: { k: 'v' } },
-      ],
-      { voids: [1] },
-    )
-    await log.roll()
-    log.gap(2, 'void')
-    log.append([{ vchannel: 'c', payload: Buffer.from('x') }])
-    log.sealActive()
-    log.publish({}, { closed: true })
-    const before = await verified(log)
-    expect(before.codes).toEqual(['INDEX_MISSING'])
-    const severe = (result: LogVerification): string[] =>
-      result.findings
-        .filter(({ severity, code }) => severity !== 'info' && code !== 'INDEX_MISSING')
-        .map(({ code }) => code)
-    const coarseness = budget({ small: 29, ci: 3, soak: 1 })
-    for (const name of fs.readdirSync(log.directory)) {
-      const size = fs.statSync(join(log.directory, name)).size
-      const isReserved = (at: number): boolean => name.endsWith('.seg') && at >= 200 && at < 4096
-      for (let position = 0; position < size; position += coarseness * (isReserved(position) ? 11 : 1)) {
-        const flip = (byte: number): number => byte ^ (1 << (position % 8))
-        log.damage(name, position, flip)
-        const result = await verified(log)
-        expect(severe(result), `${name} at ${position}`).not.toEqual([])
-        const expected = name.endsWith('.idx') || isReserved(position) ? 8 : null
-        if (expected !== null) expect(result.exitCode, `${name} at ${position}`).toBe(expected)
-        log.damage(name, position, flip)
-      }
-    }
   })
 })
 

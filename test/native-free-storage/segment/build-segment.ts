@@ -266,6 +266,12 @@ export class TestLog implements LogView {
     state.entry.end = { position: state.position, chain: state.chain, nextLsn: this.nextLsn }
   }
 
+  /** The index of a segment that was sealed without one. */
+  async writeIndexOf(entry: SegmentEntry): Promise<void> {
+    const { lastTick } = this.#active()
+    await writeIndexFile(this, entry, entry.building!, { ...entry.end!, lastTimeTick: lastTick })
+  }
+
   get active(): { name: string; position: number; chain: bigint; lastTick: bigint; header: SegmentHeader } {
     const { entry, position, chain, lastTick, header } = this.#active()
     return { name: entry.name, position, chain, lastTick, header }
