@@ -281,7 +281,10 @@ export class LogVerifier {
       } else damage = this.#damaged(segment, frame, walk.acknowledged(frame))
       if (frame.paddingFault) {
         const message = `padding of the frame at position ${frame.position} of ${segment.name} is not zero`
-        this.#add('PADDING_NOT_ZERO', message, { file: segment.name, position: frame.paddingFaultAt })
+        const place = { file: segment.name, position: frame.paddingFaultAt }
+        // A write that was under way can leave anything there; the next open copies the frame without it.
+        if (walk.acknowledged(frame) === 'yes') this.#add('PADDING_NOT_ZERO', message, place)
+        else this.#add('TAIL_TORN', message, { ...place, acknowledged: 'unknown' })
       }
       if (frame.gap?.reason === 'lost') this.#lostBefore(segment, frame)
     }

@@ -99,7 +99,8 @@ function toldOfTail(
   const codes: string[] = [unit.code, 'PADDING_NOT_ZERO', 'FRAME_DAMAGED']
   const told = findings.find(({ code, file, position: found }) => {
     if (!codes.includes(code) || file !== unit.file || found === null) return false
-    if (code === 'PADDING_NOT_ZERO') return found === position
+    if (found === position) return true
+    if (code === 'PADDING_NOT_ZERO') return false
     return unit.position === null ? found <= position && found > position - 1024 : found === unit.position
   })
   const known = new Set(before.findings.map(({ code }) => code))
