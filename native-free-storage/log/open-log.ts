@@ -3,6 +3,7 @@
  * What it costs does not grow with the log: names are listed, contents are not read. DESIGN: open, recovery, fencing.
  */
 import { CacheBudget } from '../cache/frame-cache.ts'
+import { makeDirectories, makeNameDurable } from '../disk/directories.ts'
 import { isDiskError } from '../disk/disk.ts'
 import { checkDirectoryFit } from '../disk/file-system-names.ts'
 import { acquireLock, isLockName, type Lock } from '../disk/lock-file.ts'
@@ -19,6 +20,7 @@ import { writeMissingIndexes } from '../recovery/missing-indexes.ts'
 import type { TailFrame } from '../recovery/tail-scan.ts'
 import { type FilePool, openFilePool, POOL_DIRECTORY } from '../segment/file-pool.ts'
 import { machineBootId } from './boot-id.ts'
+import { BACKUP_MARK, refuseIncompleteBackup } from './incomplete-backup.ts'
 import { LEASE_FILE, LeaseFile, readLease } from './lease-file.ts'
 import { Log } from './log.ts'
 import { type CheckedLogOptions, checkLogOptions, FRAME_BODY_BYTES_MAX, type LogOptions } from './log-options.ts'
@@ -59,7 +61,7 @@ async function openForWriting(
   options: LogOptions,
   checked: CheckedLogOptions,
 ): Promise<Log> {
-  await makeDirectories(environment, directory)
+  await makeDirectories(environment.disk, directory)
   await checkDirectoryFit(environment.disk, directory)
   const lock = await acquireLock(environment, directory)
   let pool: FilePool | null = null
@@ -209,6 +211,7 @@ async function fence(
   }
   const bootId = machineBootId(environment)
   if (found === null) {
+    refuseIncompleteBackup(directory, listed)
     const segment = listed.find((name) => parseSegmentFileName(name) !== null)
     if (segment !== undefined) {
       throw new TidelogError(
@@ -217,7 +220,7 @@ async function fence(
         { file: segment },
       )
     }
-    await makeNameDurable(environment, directory)
+    await makeNameDurable(environment.disk, directory)
     return await ManifestStore.create(environment, directory, newManifest(environment, checked, bootId), releaseReserve)
   }
   const { content, older } = found
@@ -297,7 +300,7 @@ async function tidyDirectory(
       continue
     }
     if (found.strays.includes(name) || isOwnName(name)) continue
-    if (name.endsWith('.tmp')) unwanted.push(name)
+    if (name.endsWith('.tmp') || name === BACKUP_MARK) unwanted.push(name)
     else if (parseSegmentFileName(name) !== null) {
       if (retired.has(parseSegmentFileName(name)!.id)) unwanted.push(name)
       else strange.push(name)
@@ -364,28 +367,6 @@ async function chooseWriteWay(environment: Environment, pool: FilePool, checked:
   })
 }
 
-/** Creates what is missing of the path, each name durable. */
-async function makeDirectories(environment: Environment, directory: string): Promise<void> {
-  const { disk } = environment
-  if (disk.existsSync(directory)) return
-  const parent = parentOf(directory)
-  await makeDirectories(environment, parent)
-  await disk.makeDirectory(directory)
-  await disk.syncDirectory(parent)
-}
-
-/** A process that died may have made the directory: whoever has begun a log in it has made its name durable. */
-async function makeNameDurable(environment: Environment, directory: string): Promise<void> {
-  await environment.disk.syncDirectory(parentOf(directory)).catch((error: unknown) => {
-    if (!isDiskError(error, 'EACCES') && !isDiskError(error, 'EPERM')) throw error
-  })
-}
-
-function parentOf(directory: string): string {
-  const slash = directory.lastIndexOf('/')
-  return slash < 0 ? '.' : slash === 0 ? '/' : directory.slice(0, slash)
-}
-
 async function openReadOnly(
   environment: Environment,
   directory: string,
@@ -422,6 +403,7 @@ async function lookReadOnly(
   }
   const manifest = await findManifest(disk, directory, names)
   if (manifest === null) {
+    refuseIncompleteBackup(directory, names)
     const segment = names.find((name) => parseSegmentFileName(name) !== null)
     if (segment !== undefined)
       throw new TidelogError('MANIFEST_MISSING', `${directory} has log segments (${segment}) but no manifest`, {

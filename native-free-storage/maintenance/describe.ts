@@ -1,5 +1,6 @@
 /** What a log consists of, from its manifest and the headers of its segments; reads no frame but those of the tail. */
 import type { Environment } from '../environment.ts'
+import type { LogOrigin } from '../format/manifest.ts'
 import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
 import { scanTail } from '../recovery/tail-scan.ts'
 import { indexNameOf } from '../segment/index-file.ts'
@@ -26,6 +27,8 @@ export interface SegmentDescription {
 export interface LogDescription {
   path: string
   logId: string | null
+  /** The logs that it is a copy of, the oldest first; the last one is the one that was copied. */
+  origins: readonly LogOrigin[]
   generation: number | null
   durability: 'disk' | 'os' | null
   ownerTerm: number | null
@@ -102,6 +105,7 @@ export async function describe(environment: Environment, directory: string): Pro
   return {
     path: directory,
     logId: manifest?.logId ?? null,
+    origins: manifest?.origins ?? [],
     generation: manifest?.generation ?? null,
     durability: manifest?.durability ?? null,
     ownerTerm: manifest?.ownerTerm ?? null,

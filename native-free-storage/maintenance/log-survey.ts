@@ -8,6 +8,7 @@ import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
 import { manifestFileName, parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
+import { refuseIncompleteBackup } from '../log/incomplete-backup.ts'
 import { findManifest } from '../log/manifest-store.ts'
 import type { Lineage } from '../segment/lineage.ts'
 import { type Finding, finding } from './findings.ts'
@@ -36,7 +37,7 @@ export interface LogSurvey {
   findings: Finding[]
 }
 
-/** Throws LOG_MISSING when nothing of a log is in `directory`, IO_FAILED. */
+/** Throws LOG_MISSING when nothing of a log is in `directory`, BACKUP_INCOMPLETE, IO_FAILED. */
 export async function surveyLog(environment: Environment, directory: string): Promise<LogSurvey> {
   await loadChecksum()
   const findings: Finding[] = []
@@ -98,6 +99,7 @@ async function listWithManifest(
 ): Promise<{ names: string[]; manifest: ManifestContent | null }> {
   for (let listing = 1; ; listing++) {
     const names = await namesIn(environment, directory)
+    if (!names?.some((name) => parseManifestFileName(name) !== null)) refuseIncompleteBackup(directory, names ?? [])
     if (names === null || !isLogDirectory(names)) {
       throw new TidelogError('LOG_MISSING', `${directory} holds no log`, { file: directory })
     }
@@ -161,7 +163,8 @@ function lineageOf(segments: readonly SurveyedSegment[]): Lineage | null {
   return most === undefined || isCopy ? null : { logId: most[0], origins: [] }
 }
 
-async function isWriterRunning(environment: Environment, directory: string): Promise<boolean> {
+/** Whether a live process has the log open, by its lock file. */
+export async function isWriterRunning(environment: Environment, directory: string): Promise<boolean> {
   let text: string
   try {
     const file = await environment.disk.open(`${directory}/LOCK`, 'read')

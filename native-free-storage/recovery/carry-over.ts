@@ -117,11 +117,12 @@ export async function carryOver(
   return { segment, durable }
 }
 
-async function copyFrames(
-  settings: SegmentFileSettings,
+/** Writes the frames into a segment, durably. Throws IO_FAILED when they read differently than before. */
+export async function copyFrames(
+  settings: Pick<SegmentFileSettings, 'environment' | 'directory'>,
   tail: FoundTail,
   suffix: readonly TailFrame[],
-  segment: BegunSegment,
+  segment: Pick<BegunSegment, 'writer'> & { entry: Pick<BegunSegment['entry'], 'building'> },
   proven: TailPoint,
 ): Promise<DurablePoint> {
   const { entry, writer } = segment

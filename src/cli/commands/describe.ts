@@ -48,6 +48,7 @@ function logText(log: LogDescription): string {
     `log ${printable(log.path)} (${state})`,
     `  id ${logId ?? '?'}, manifest ${generation ?? '?'}, durability ${durability ?? '?'}, ` +
       `term ${ownerTerm ?? '?'}, incarnation ${incarnation ?? '?'}`,
+    ...log.origins.slice(-1).map((origin) => `  copy of ${origin.logId}, its own from LSN ${origin.forkLsn} on`),
     `  LSN ${firstLsn ?? '?'} to below ${nextLsn ?? '?'}${proven}`,
     ...log.quarantined.map((name) => `  quarantined: ${printable(name)}`),
     ...log.findings.map(({ severity, code, message }) => `  ${severity} ${code}: ${printable(message)}`),
