@@ -9,6 +9,7 @@
  * docs/decisions/0001 has the measurements.
  */
 import fs from 'node:fs'
+import { basename } from 'node:path'
 import { type Disk, DiskError, type DiskFile, type DiskIdentity, type DiskSpace, type WriteSync } from './disk.ts'
 import { fileSystemName } from './file-system-names.ts'
 
@@ -24,15 +25,15 @@ function failure(cause: unknown, operation: string, path: string, bytesWritten =
   return new DiskError(code, operation, path, { bytesWritten, cause })
 }
 
-/** Runs one callback-style call; a failure becomes a DiskError. */
+/** Runs one callback-style call; a failure becomes a DiskError. The path of an open file is asked for when it fails. */
 function call<T>(
   operation: string,
-  path: string,
+  path: string | (() => string),
   start: (done: (error: NodeJS.ErrnoException | null, value?: T) => void) => void,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     start((error, value) => {
-      if (error) reject(failure(error, operation, path))
+      if (error) reject(failure(error, operation, typeof path === 'string' ? path : path()))
       else resolve(value as T)
     })
   })
@@ -47,6 +48,8 @@ class NodeDiskFile implements DiskFile {
   readonly #all: number[]
   /** Writes and syncs that wait for one of them. */
   readonly #waiting: (() => void)[] = []
+  /** Where the file is now, for errors: one from the pool was renamed since it was opened. */
+  readonly #pathNow = () => currentPath(this.#first, this.path)
   #canReopen: boolean
   #inFlight = 0
   #closed: Promise<void> | undefined
@@ -93,27 +96,29 @@ class NodeDiskFile implements DiskFile {
         // have been a failed sync, and success of a second try would prove nothing.
         if (part < wanted && (this.#flags & O_DSYNC) !== 0) {
           const again = await this.#writeOnce(descriptor, bytes, done, bytes.length - done, position + done)
-          throw new DiskError('EIO', 'write', this.path, { bytesWritten: done + again })
+          throw new DiskError('EIO', 'write', this.#pathNow(), { bytesWritten: done + again })
         }
-        if (part === 0) throw new DiskError('EIO', 'write', this.path, { bytesWritten: done })
+        if (part === 0) throw new DiskError('EIO', 'write', this.#pathNow(), { bytesWritten: done })
       }
     })
   }
 
   sync(): Promise<void> {
-    return this.#exclusively('sync', (descriptor) => call('sync', this.path, (done) => fs.fdatasync(descriptor, done)))
+    return this.#exclusively('sync', (descriptor) =>
+      call('sync', this.#pathNow, (done) => fs.fdatasync(descriptor, done)),
+    )
   }
 
   truncate(length: number): Promise<void> {
     return this.#exclusively('truncate', (descriptor) =>
-      call('truncate', this.path, (done) => fs.ftruncate(descriptor, length, done)),
+      call('truncate', this.#pathNow, (done) => fs.ftruncate(descriptor, length, done)),
     )
   }
 
   async size(): Promise<number> {
     this.#enter('size')
     try {
-      return (await call<fs.Stats>('size', this.path, (done) => fs.fstat(this.#first, done))).size
+      return (await call<fs.Stats>('size', this.#pathNow, (done) => fs.fstat(this.#first, done))).size
     } finally {
       this.#leave()
     }
@@ -186,7 +191,7 @@ class NodeDiskFile implements DiskFile {
   #readOnce(target: Uint8Array, offset: number, length: number, position: number): Promise<number> {
     return new Promise((resolve, reject) => {
       fs.read(this.#first, target, offset, length, position, (error, count) => {
-        if (error) reject(failure(error, 'read', this.path))
+        if (error) reject(failure(error, 'read', this.#pathNow()))
         else resolve(count)
       })
     })
@@ -195,10 +200,22 @@ class NodeDiskFile implements DiskFile {
   #writeOnce(descriptor: number, bytes: Uint8Array, from: number, length: number, position: number): Promise<number> {
     return new Promise((resolve, reject) => {
       fs.write(descriptor, bytes, from, length, position, (error, count) => {
-        if (error) reject(failure(error, 'write', this.path, from))
+        if (error) reject(failure(error, 'write', this.#pathNow(), from))
         else resolve(count)
       })
     })
+  }
+}
+
+/** The path at which it was opened where the system does not tell another. */
+function currentPath(descriptor: number, openedAs: string): string {
+  try {
+    const found = fs.readlinkSync(`/proc/self/fd/${descriptor}`)
+    // A link on the way to the same name is no rename; a file that was unlinked is told by the name that it had.
+    const moved = basename(found) !== basename(openedAs) && !found.endsWith(' (deleted)')
+    return moved ? found : openedAs
+  } catch {
+    return openedAs
   }
 }
 

@@ -92,6 +92,19 @@ describe('the Node disk', () => {
     })
   }
 
+  it.runIf(onLinux)('names the file of an error as it is called now, not as it was when it was opened', async () => {
+    const disk = nodeDisk()
+    await (await disk.create(`${directory}/before`)).close()
+    const file = await disk.open(`${directory}/before`, 'read')
+    const nameInError = async () => ((await file.truncate(0).catch((reason: unknown) => reason)) as DiskError).path
+    expect(await nameInError()).toBe(`${directory}/before`)
+    await disk.rename(`${directory}/before`, `${directory}/after`)
+    expect(await nameInError()).toBe(`${directory}/after`)
+    await disk.unlink(`${directory}/after`)
+    expect(await nameInError()).toBe(`${directory}/before`)
+    await file.close()
+  })
+
   it('takes only absence for absence', () => {
     const disk = nodeDisk()
     const loop = `${directory}/loop`
