@@ -420,7 +420,7 @@ export class LogWriter {
   #issue(flush: Flush, segment: BegunSegment): void {
     this.#inFlight.push(flush)
     this.#writing++
-    if (this.#inFlight.length === 2) this.#settings.pool.setBusy(this, true)
+    if (this.#inFlight.length === 2) this.#setBusy(true)
     this.#watchDeadline()
     segment.writer.write(flush.bytes, flush.position).then(
       () => {
@@ -670,7 +670,7 @@ export class LogWriter {
     if (this.#failure !== null) return
     this.#failure = error
     this.#lsnLease?.doubt()
-    this.#settings.pool.setBusy(this, false)
+    this.#setBusy(false)
     this.#deadline?.cancel()
     this.#marker?.cancel()
     const inFlight = this.#inFlight
@@ -686,10 +686,16 @@ export class LogWriter {
 
   // --- idle, close -----------------------------------------------------------------------------------------------
 
+  /** Two flushes in flight want the disk for themselves; preparing and tidying give way until all is quiet. */
+  #setBusy(busy: boolean): void {
+    this.#settings.pool.setBusy(this, busy)
+    this.#segments.setBusy(busy)
+  }
+
   #onQuiet(): void {
     this.#announceQuiet()
-    const { pool, durability, environment, alignment } = this.#settings
-    pool.setBusy(this, false)
+    const { durability, environment, alignment } = this.#settings
+    this.#setBusy(false)
     if (this.#provenByMarker || this.#marker !== null || this.#closing !== null || durability === 'os') return
     this.#marker = environment.clock.after(MARKER_DELAY_MS, () => {
       this.#marker = null
@@ -718,7 +724,7 @@ export class LogWriter {
       await this.#nextQuiet()
     }
     this.#deadline?.cancel()
-    this.#settings.pool.setBusy(this, false)
+    this.#setBusy(false)
     if (this.#failure === null) await this.#closeSegments()
     if (this.#failure !== null) this.#segments.leave()
     await this.#segments.settled()

@@ -3,7 +3,7 @@
 import { hash64 } from '../format/checksum.ts'
 import { encodeFrameHeader, FRAME_HEADER_BYTES, FrameKind } from '../format/frame-header.ts'
 import { encodeSeal, SEAL_BODY_BYTES } from '../format/seal.ts'
-import { writeIndexFile } from '../segment/index-file.ts'
+import { indexNameOf, writeIndexFile } from '../segment/index-file.ts'
 import type { SegmentWriter } from '../segment/segment-writer.ts'
 import type { Ownership } from './flush.ts'
 import type { LogState } from './log-state.ts'
@@ -53,17 +53,27 @@ export const finishSegment = {
     await writer.writeSeal(bytes)
   },
 
-  /** Trims the file to its end and writes its index. Nothing depends on either. */
+  /** Writes the index and trims the file to its end, in this order: a trimmed segment has had its index. */
   async tidy(state: LogState, entry: SegmentEntry, writer: SegmentWriter, end: SegmentEnd): Promise<void> {
+    await writeIndex(state, entry, writer, end)
     try {
       await writer.file.truncate(end.position + writer.header.alignment)
     } catch {
       // The zeros behind the seal cost space only.
     }
     await writer.file.close().catch(() => {})
-    if (entry.building === undefined) return
-    // The last tick given in this file, as in its seal: none when it holds a durable marker alone.
-    const { lastTimeTick } = writer.tally
-    if (await writeIndexFile(state, entry, entry.building, { ...end, lastTimeTick })) entry.building = undefined
   },
+}
+
+/** Nothing depends on it. */
+async function writeIndex(state: LogState, entry: SegmentEntry, writer: SegmentWriter, end: SegmentEnd): Promise<void> {
+  const { building } = entry
+  const isGone = (): boolean => !state.segments.includes(entry)
+  if (building === undefined || isGone()) return
+  // The last tick given in this file, as in its seal: none when it holds a durable marker alone.
+  const { lastTimeTick } = writer.tally
+  if (!(await writeIndexFile(state, entry, building, { ...end, lastTimeTick }))) return
+  entry.building = undefined
+  // Truncated away meanwhile: nobody else removes an index that came after.
+  if (isGone()) await state.environment.disk.unlink(`${state.directory}/${indexNameOf(entry.name)}`).catch(() => {})
 }

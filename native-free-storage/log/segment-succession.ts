@@ -23,6 +23,7 @@ import {
   writeSegmentHeader,
 } from './segment-files.ts'
 import { finishSegment } from './segment-finish.ts'
+import { SegmentTidying } from './segment-tidying.ts'
 import type { CarryOver, DurablePoint, Predecessor, WriterSettings } from './writer-start.ts'
 
 export class SegmentSuccession {
@@ -39,8 +40,7 @@ export class SegmentSuccession {
   #leftOpen = false
   #durable: DurablePoint
   #lastSegmentBytes = 0
-  /** Trim and index of the segment before. */
-  #tidying: Promise<void> = Promise.resolve()
+  readonly #tidying = new SegmentTidying()
   #publishing = false
   #publishAgain = false
   readonly #background = new Set<Promise<unknown>>()
@@ -81,7 +81,7 @@ export class SegmentSuccession {
     const { segment, durable } = await this.#withReserve(carryOver)
     const { entry } = segment
     const predecessor = this.#predecessor!
-    const empty = isEmpty(predecessor)
+    const empty = isEmpty(predecessor, entry.baseLsn)
     if (!empty) predecessor.entry.end = endOf(predecessor, entry.baseLsn)
     this.#install(
       segment,
@@ -103,7 +103,7 @@ export class SegmentSuccession {
 
   async #begin(baseLsn: number, frameBytes: number): Promise<void> {
     const predecessor = this.#predecessor
-    const empty = predecessor !== null && isEmpty(predecessor) ? predecessor : null
+    const empty = predecessor !== null && isEmpty(predecessor, baseLsn) ? predecessor : null
     const previous = predecessor === null ? null : empty === null ? nameOf(predecessor) : empty.header.previous
     const id = predecessor?.nextSegmentId ?? randomSegmentId(this.#settings.environment)
     const header = this.#nextHeader(id, baseLsn, previous)
@@ -112,7 +112,7 @@ export class SegmentSuccession {
     try {
       if (predecessor !== null && empty === null && this.#leftOpen) await this.#syncLeftOpen(predecessor)
       unnamed = await this.#takeFile(frameBytes)
-      await this.#tidying
+      await this.#tidying.room()
       header.preparedBytes = unnamed.prepared ? unnamed.bytes : 0
       const checksum = await writeSegmentHeader(this.#settings, unnamed, header)
       if (!(await this.#manifests.confirmNewest())) throw fenced()
@@ -144,6 +144,8 @@ export class SegmentSuccession {
    */
   async roll(nextLsn: number, frameBytes: number, drained: () => Promise<boolean>): Promise<boolean> {
     const { entry, writer } = this.#active!
+    // It holds a durable marker at most. No two segments of a log begin with the same LSN.
+    if (nextLsn === entry.baseLsn) return await this.#replace(nextLsn, frameBytes, drained)
     const nextId = randomSegmentId(this.#settings.environment)
     const taking = this.#takeFile(frameBytes)
     taking.catch(() => {})
@@ -154,8 +156,7 @@ export class SegmentSuccession {
     let unnamed: UnnamedSegmentFile | null = null
     try {
       unnamed = await taking
-      // A crash leaves at most one sealed segment without its index.
-      await this.#tidying
+      await this.#tidying.room()
       const end = { position: writer.position, chain: writer.chain, nextLsn }
       const header = this.#nextHeader(nextId, nextLsn, { id: entry.id, end: end.position, chain: end.chain })
       header.preparedBytes = unnamed.prepared ? unnamed.bytes : 0
@@ -167,8 +168,7 @@ export class SegmentSuccession {
       const begun = await nameSegmentFile(this.#settings, unnamed, header, checksum)
       unnamed = null
       entry.end = end
-      this.#tidying = finishSegment.tidy(this.#state, entry, writer, end).catch(() => {})
-      this.#inBackground(this.#tidying)
+      this.#tidying.add(() => finishSegment.tidy(this.#state, entry, writer, end).catch(() => {}))
       this.#install(begun, this.#state.segments)
       this.#publishTail()
       return true
@@ -178,6 +178,14 @@ export class SegmentSuccession {
       this.leave(isDiskError(error, 'ENOSPC') ? nextId : null)
       throw error
     }
+  }
+
+  async #replace(nextLsn: number, frameBytes: number, drained: () => Promise<boolean>): Promise<boolean> {
+    const { writer } = this.#active!
+    if (!(await drained()) || this.#active?.writer !== writer) return false
+    this.leave()
+    await this.#begin(nextLsn, frameBytes)
+    return true
   }
 
   /** The active segment is written to no more; what is durable of it stays. `nextSegmentId`: what its seal may name. */
@@ -215,8 +223,8 @@ export class SegmentSuccession {
         })
       }
       while (this.#publishing) await this.settled()
-      // The index before the manifest: a log that was closed has all of them.
-      await this.#tidying
+      // The indexes before the manifest: a log that was closed has all of them.
+      await this.#tidying.finish()
       await finishSegment.tidy(this.#state, entry, writer, end)
       await this.#publishClosed(entry, end.position, end.chain, nextLsn)
     } catch (error) {
@@ -227,8 +235,14 @@ export class SegmentSuccession {
     this.#active = null
   }
 
+  /** Whether flushes need the disk for themselves: what can wait waits. */
+  setBusy(busy: boolean): void {
+    this.#tidying.setBusy(busy)
+  }
+
   /** Settles when nothing goes on in the background. */
   async settled(): Promise<void> {
+    await this.#tidying.finish()
     while (this.#background.size > 0) await Promise.allSettled([...this.#background])
   }
 
@@ -426,9 +440,9 @@ export class SegmentSuccession {
   }
 }
 
-/** It holds no frame of the log: the next one takes its place. */
-function isEmpty({ end }: Predecessor): boolean {
-  return end <= SEGMENT_HEADER_BYTES
+/** It holds no LSN, durable markers at most: the next one, which begins with `baseLsn` too, takes its place. */
+function isEmpty({ entry }: Predecessor, baseLsn: number): boolean {
+  return entry.baseLsn === baseLsn
 }
 
 function endOf({ end, chain }: Predecessor, nextLsn: number): { position: number; chain: bigint; nextLsn: number } {

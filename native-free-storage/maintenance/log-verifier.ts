@@ -9,6 +9,7 @@ import { parseManifestFileName, parseSegmentFileName, segmentFileName } from '..
 import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
 import { LEASE_FILE } from '../log/lease-file.ts'
 import { MANIFEST_SPARE } from '../log/manifest-store.ts'
+import { UNINDEXED_SEGMENTS_MAX } from '../log/segment-tidying.ts'
 import { classifyTail } from '../recovery/classify.ts'
 import { scanTail, type TailPoint, type TailScan } from '../recovery/tail-scan.ts'
 import { POOL_DIRECTORY } from '../segment/file-pool.ts'
@@ -316,12 +317,17 @@ export class LogVerifier {
     return (await readSealedEnd(opened))?.position ?? segment.bytes
   }
 
-  /** A crash between the seal and the index leaves the newest sealed segment of a log that was not closed without one. */
-  #mayLackIndex(segment: SurveyedSegment): boolean {
+  /**
+   * A crash between seals and indexes leaves the newest sealed segments of a log that was not closed without. Files are
+   * trimmed after that, where there is something to trim.
+   */
+  #mayLackIndex(segment: SurveyedSegment, end: number): boolean {
     const { manifest, segments, others } = this.#survey
-    if (manifest?.tail == null || manifest.tail.closed) return false
-    const newest = [...segments, ...others].slice(-2)
-    return newest.some(({ id }) => id === segment.id)
+    if (manifest?.tail == null || manifest.tail.closed || segment.header === null) return false
+    const { preparedBytes, alignment } = segment.header
+    const isTrimmed = preparedBytes > end + alignment && segment.bytes <= end + alignment
+    const newest = [...segments, ...others].slice(-UNINDEXED_SEGMENTS_MAX - 1)
+    return !isTrimmed && newest.some(({ id }) => id === segment.id)
   }
 
   /** `cut`: it may have an index, but need not. `unfinished`: it has none, unless a crash came just behind it. */
@@ -340,7 +346,7 @@ export class LogVerifier {
         ? await compareIndex(environment, this.#directory, segment, end, sum)
         : await checkIndexAlone(environment, this.#directory, segment, opened.header.salt)
     if (state === 'missing' && (life !== 'sealed' || this.#survey.writerRunning)) return
-    this.#findings.push(...indexFindings(state, segment, sum.nextLsn, this.#mayLackIndex(segment)))
+    this.#findings.push(...indexFindings(state, segment, sum.nextLsn, this.#mayLackIndex(segment, end)))
   }
 
   #files(survey: LogSurvey, reached: ReadonlySet<string>): void {

@@ -1,18 +1,19 @@
 /**
- * A crash between the seal of a segment and its index leaves the newest sealed segment without one. It is made when the
- * log is opened next, so that a missing index says that somebody removed it.
+ * A crash between the seals of segments and their indexes leaves the newest sealed segments without. They are made when
+ * the log is opened next, so that a missing index says that somebody removed it.
  */
 import { isDiskError } from '../disk/disk.ts'
 import { TidelogError } from '../errors.ts'
 import { decodeFrameHeader, FrameKind } from '../format/frame-header.ts'
 import { logFilesOf } from '../log/log-files.ts'
 import type { LogView, SegmentEnd } from '../log/log-view.ts'
+import { UNINDEXED_SEGMENTS_MAX } from '../log/segment-tidying.ts'
 import { indexNameOf, writeIndexFile } from '../segment/index-file.ts'
 import { rebuildIndex } from '../segment/rebuild-index.ts'
 import { type OpenSegment, readAt } from '../segment/segment-file.ts'
 
-/** The newest ones: a roll waits for the index of the segment before, so a crash leaves at most one without. */
-const LOOKED_AT = 3
+/** With the tail, and one that a recovery which crashed has begun. */
+const LOOKED_AT = UNINDEXED_SEGMENTS_MAX + 2
 
 /** `tailEnd`: of the last segment, when it is finished. An index never prevents an open: what fails is left for later. */
 export async function writeMissingIndexes(
@@ -45,7 +46,7 @@ export async function writeMissingIndexes(
 }
 
 /** A segment that was cut has no seal, and needs no index. */
-export async function isSealedAt({ file, segment, header }: OpenSegment, position: number): Promise<boolean> {
+async function isSealedAt({ file, segment, header }: OpenSegment, position: number): Promise<boolean> {
   const bytes = Buffer.alloc(header.alignment)
   const read = await readAt(file, segment, bytes, 0, bytes.length, position)
   return decodeFrameHeader(bytes, 0, read, header.salt, position)?.kind === FrameKind.seal

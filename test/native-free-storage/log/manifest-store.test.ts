@@ -99,9 +99,16 @@ describe('the manifest store', () => {
   // Found by the failing disks of the simulation: who waited for the link spun for ever.
   it('tells whether it is the newest also while a link fails, and that it is not known what was published', async () => {
     const { disk, store } = await newStore()
-    disk.inject(({ kind }) => (kind === 'link' ? { fail: 'EIO', applied: true } : undefined))
-    const publishing = store.publish(counted).catch((error: unknown) => error)
-    while (store.isNewest() !== undefined) await new Promise(setImmediate)
+    let publishing: Promise<unknown> = Promise.resolve()
+    await new Promise<void>((linking) => {
+      disk.inject(({ kind }) => {
+        if (kind !== 'link') return undefined
+        linking()
+        return { fail: 'EIO', applied: true }
+      })
+      publishing = store.publish(counted).catch((error: unknown) => error)
+    })
+    expect(store.isNewest()).toBe(undefined)
     expect(await store.confirmNewest()).toBe(false)
     expect(await publishing).toMatchObject({ code: 'IO_FAILED' })
     expect(store.isDoubtful).toBe(true)

@@ -95,8 +95,11 @@ describe('verify', () => {
     fs.rmSync(join(log.directory, first!.name.replace('.seg', '.idx')))
     log.damage(second!.name.replace('.seg', '.idx'), 4096 + 9)
     expect(await verified(log)).toMatchObject({ codes: ['INDEX_MISSING', 'INDEX_WRONG'], exitCode: 8 })
-    // What a crash behind the newest seal leaves is no damage.
+    // What a crash behind the newest seals leaves is no damage: no index, and a file that was not trimmed yet.
     fs.rmSync(join(log.directory, second!.name.replace('.seg', '.idx')))
+    expect(await verified(log)).toMatchObject({ codes: ['INDEX_MISSING', 'INDEX_MISSING'], exitCode: 8 })
+    const sealed = join(log.directory, second!.name)
+    fs.truncateSync(sealed, fs.statSync(sealed).size + 1024)
     expect(await verified(log)).toMatchObject({ codes: ['INDEX_MISSING', 'INDEX_PENDING'], exitCode: 8 })
     fs.rmSync(join(log.directory, second!.name))
     expect(await verified(log)).toMatchObject({ exitCode: 9 })

@@ -303,7 +303,8 @@ export class TestLog implements LogView {
       originLogId: null,
       forkLsn: 0,
       createdMs: 1_700_000_000_000,
-      preparedBytes: 0,
+      // More than is there: a sealed one has been trimmed.
+      preparedBytes: 1024 * 1024,
     }
     const { bytes, checksum } = encodeSegmentHeader(header)
     const name = segmentFileName(this.nextLsn, id)
