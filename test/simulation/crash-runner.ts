@@ -8,6 +8,7 @@ import { verifyLog } from '../../native-free-storage/maintenance/verify.ts'
 import { type Chooser, eachChoiceNow, keepAll, loseAll, seededChoices } from './choices.ts'
 import { demand, type Ledger } from './log-ledger.ts'
 import { logDirectory, Session, type Way, type Workload } from './log-session.ts'
+import { checkLookups } from './lookups.ts'
 import { Random } from './random.ts'
 import { type RebootOptions, SimDisk, type SimDiskOptions } from './sim-disk.ts'
 
@@ -233,7 +234,11 @@ function fingerprint(disk: SimDisk, ledger: Ledger): string {
 const leftByPowerLoss: readonly FindingCode[] = ['LEASE_DAMAGED', 'INDEX_MISSING']
 
 /** A crash is no damage: `verify` has to find nothing but what it tells for information, and what `tolerated` names. */
-async function demandSound(session: Session, when: string, tolerated: readonly FindingCode[]): Promise<void> {
+export async function demandSound(
+  session: Session,
+  when: string,
+  tolerated: readonly FindingCode[] = [],
+): Promise<void> {
   const names = await session.environment.disk.list(logDirectory).catch(() => [])
   // Before the first manifest was published there is no log.
   if (!names.some((name) => /^MANIFEST-\d{20}$/.test(name))) return
@@ -266,7 +271,7 @@ export async function examine(space: CrashSpace, state: CrashState, crashRecover
     const again = await readBack(session)
     demand(JSON.stringify(found, plain) === JSON.stringify(again, plain), () => 'two clean openings differ')
     demandNoOrphans(disk)
-    await demandSound(session, 'after two clean openings', [])
+    await demandSound(session, 'after two clean openings')
   } catch (error) {
     throw new CrashFailure(space, state.step, choice, error, disk.trace)
   } finally {
@@ -289,15 +294,17 @@ export async function goOn(session: Session): Promise<void> {
     demand(firstLsn > highest, () => `LSN ${firstLsn} was given after ${highest} was known`)
   }
   session.watermark()
-  await ledger.check(log)
-  await log.close()
+  const found = await ledger.check(log)
+  await checkLookups(log, found, new Random(found.nextLsn), 1)
+  await session.close()
 }
 
 export async function readBack(session: Session) {
   const log = await session.open()
   const found = await session.ledger.check(log)
+  await checkLookups(log, found, new Random(found.nextLsn), 1)
   session.watermark()
-  await log.close()
+  await session.close()
   return found
 }
 

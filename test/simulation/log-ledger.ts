@@ -2,7 +2,7 @@
  * What the users of a simulated log know: what they submitted, what was acknowledged, what they read and were told. The
  * invariants of a log are checked against it, after a crash and at the end.
  */
-import type { Log, LogRecord, TidelogError } from '../../native-free-storage/index.ts'
+import type { AppendOptions, Log, LogRecord, TidelogError } from '../../native-free-storage/index.ts'
 import type { AppendResult } from '../../native-free-storage/log/pending-frame.ts'
 
 export type Outcome = 'pending' | 'acknowledged' | 'not-written' | 'unknown'
@@ -56,7 +56,8 @@ export function recordOf(id: number, bytes: number): SubmittedRecord {
   payload.writeUInt32LE(id, 0)
   payload.writeUInt32LE(bytes, 4)
   return {
-    vchannel: `v${id % 3}`,
+    // Some belong to every vchannel.
+    vchannel: id % 13 === 12 ? '' : `v${id % 3}`,
     type: id % 5 === 4 ? 32_768 + id : 0,
     properties: id % 4 === 1 ? { id: String(id) } : {},
     payload,
@@ -106,7 +107,12 @@ export class Ledger {
   }
 
   /** Appends to the log; settles when the append does, whatever its outcome. */
-  async submit(log: Log, sizes: readonly number[], epoch = this.epoch): Promise<TidelogError | null> {
+  async submit(
+    log: Log,
+    sizes: readonly number[],
+    epoch = this.epoch,
+    options?: AppendOptions,
+  ): Promise<TidelogError | null> {
     const submission: Submission = {
       firstId: this.nextId,
       count: sizes.length,
@@ -120,7 +126,7 @@ export class Ledger {
     const records = sizes.map((bytes, index) => recordOf(submission.firstId + index, bytes))
     let result: AppendResult
     try {
-      result = await log.append(records)
+      result = await log.append(records, options)
     } catch (error) {
       const { outcome } = error as TidelogError
       demand(outcome !== undefined, () => `an append failed without an outcome: ${error}`)
@@ -164,6 +170,16 @@ export class Ledger {
     this.askedFirstLsn = Math.max(this.askedFirstLsn, lsn)
     await log.truncateBefore(lsn)
     this.firstLsn = Math.max(this.firstLsn, lsn)
+  }
+
+  /** A record was read by somebody: it has to stay. */
+  noteRead(record: FoundRecord): void {
+    const before = this.known.get(record.lsn)
+    demand(before === undefined || before.id === record.id, () => {
+      return `LSN ${record.lsn} was record ${before?.id}, and record ${record.id} is read`
+    })
+    demand(record.id < this.nextId, () => `LSN ${record.lsn} holds a record that nobody submitted`)
+    this.known.set(record.lsn, record)
   }
 
   /** Reads the whole log and checks it against all that is known. What was read is known afterwards. */
@@ -246,16 +262,19 @@ export class Ledger {
   }
 }
 
+const readAheadBytes = 64 * 1024
+
 export async function readAll(log: Log): Promise<FoundLog> {
   const found: FoundLog = { records: [], gaps: [], firstLsn: log.firstLsn, nextLsn: log.nextLsn }
-  for await (const frame of log.read({ gaps: true })) {
+  for await (const frame of log.read({ gaps: true, readAheadBytes })) {
     if (frame.gap !== null) found.gaps.push(frame.gap)
     for (const record of frame) found.records.push(identified(record))
   }
   return found
 }
 
-function identified(record: LogRecord): FoundRecord {
+/** Which record it is; it has to be that one in every byte. */
+export function identified(record: LogRecord): FoundRecord {
   const payload = Buffer.from(record.payload)
   demand(payload.length >= 8, () => `LSN ${record.lsn} holds ${payload.length} bytes`)
   const id = payload.readUInt32LE(0)

@@ -59,7 +59,7 @@ class Read implements LogCommand {
     const expected = entries
       .map((entry, index) => ({ lsn: index, record: recordOf(entry.id, entry.bytes) }))
       .slice(lsn)
-      .filter(({ record }) => vchannels === undefined || vchannels.includes(record.vchannel))
+      .filter(({ record }) => vchannels === undefined || record.vchannel === '' || vchannels.includes(record.vchannel))
       .filter(({ record }) => !this.#typed || record.type === 0)
     const types = this.#typed ? [0] : undefined
     const found: { lsn: number; record: ReturnType<typeof recordOf> }[] = []

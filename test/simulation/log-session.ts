@@ -3,7 +3,13 @@
  * runner and the random programs have in common.
  */
 import type { Environment } from '../../native-free-storage/environment.ts'
-import { type Log, type LogOptions, openLog, type TidelogError } from '../../native-free-storage/index.ts'
+import {
+  type AppendOptions,
+  type Log,
+  type LogOptions,
+  openLog,
+  type TidelogError,
+} from '../../native-free-storage/index.ts'
 import { demand, Ledger } from './log-ledger.ts'
 import type { SimDisk } from './sim-disk.ts'
 import { simEnvironment } from './sim-environment.ts'
@@ -94,6 +100,11 @@ export class Session {
       const { pending } = this.ledger.countOf(epoch)
       demand(pending === 0, () => `${pending} appends have not settled although the log was closed`)
     }
+  }
+
+  /** As `submit`, with what an append can be told. */
+  submitWith(options: AppendOptions, ...sizes: number[]): Promise<TidelogError | null> {
+    return this.ledger.submit(this.log, sizes, this.#epoch, options)
   }
 
   watermark(): void {

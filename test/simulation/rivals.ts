@@ -10,7 +10,7 @@ import { Session, ways } from './log-session.ts'
 import type { SimDisk } from './sim-disk.ts'
 
 /** Takes every other process for dead. */
-function aloneInTheWorld(environment: Environment): Environment {
+export function aloneInTheWorld(environment: Environment): Environment {
   return { ...environment, processes: { ...environment.processes, isAlive: () => false } }
 }
 

@@ -25,6 +25,9 @@ export class SimClock implements Clock {
   #stopped = false
   #pumping = false
   #pumps = 0
+  /** Called when nothing is ready and no timer is left, or when it is later than `untilMs`: whoever waits, waits for ever. */
+  onEnd: (() => void) | undefined
+  untilMs = Number.POSITIVE_INFINITY
   /** Binary heap by time, then order. */
   readonly #heap: Waiting[] = []
 
@@ -91,7 +94,10 @@ export class SimClock implements Clock {
     this.#pumping = true
     const next = () => {
       this.#pumping = false
-      if (this.#next() === undefined) return
+      if (this.#next() === undefined || this.#nowMs > this.untilMs) {
+        this.onEnd?.()
+        return
+      }
       this.#fire()
       this.#pump()
     }

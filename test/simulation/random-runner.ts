@@ -1,0 +1,40 @@
+/** Runs random programs, one a seed, and adds up what they have seen. */
+import { loadChecksum } from '../../native-free-storage/index.ts'
+import { type ProgramCounts, RandomProgram } from './random-program.ts'
+
+export interface RandomCounts extends ProgramCounts {
+  seeds: number
+}
+
+/** Says what to type to see it again, and what was done. */
+export class SeedFailure extends Error {
+  constructor(file: string, seed: string, story: readonly string[], cause: unknown) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    super(`TIDELOG_SEED=${seed} TIDELOG_RUNS=1 npx vitest run ${file}: ${reason}\n  ${story.join('\n  ')}`, { cause })
+    this.name = 'SeedFailure'
+  }
+}
+
+/** The seed itself, then as many as are wanted behind it: `7`, `8`, `9`. What is no number is followed by a number. */
+export function* seedsFrom(first: string, count: number): Generator<string> {
+  const number = Number(first)
+  for (let i = 0; i < count; i++) {
+    yield Number.isSafeInteger(number) ? String(number + i) : i === 0 ? first : `${first}.${i}`
+  }
+}
+
+export async function runPrograms(file: string, seeds: Iterable<string>, counts: RandomCounts): Promise<void> {
+  await loadChecksum()
+  for (const seed of seeds) {
+    const program = new RandomProgram(seed)
+    try {
+      await program.run()
+    } catch (error) {
+      throw new SeedFailure(file, seed, program.story, error)
+    }
+    counts.seeds++
+    for (const key of Object.keys(program.counts) as (keyof ProgramCounts)[]) {
+      counts[key] = (counts[key] ?? 0) + program.counts[key]
+    }
+  }
+}
