@@ -48,6 +48,8 @@ export async function verifiedSuffix(
   } finally {
     await file.close()
   }
+  // Markers prove what is before them, and that is proven.
+  while (verified.at(-1)?.header.kind === FrameKind.durableMarker) verified.pop()
   return verified
 }
 
@@ -60,7 +62,8 @@ export async function carryOver(
 ): Promise<CarriedOver> {
   const { environment, directory, alignment } = settings
   const { proven } = tail
-  const empty = proven.position <= SEGMENT_HEADER_BYTES
+  // It holds no LSN that is proven, durable markers at most: the new one, with the same base LSN, takes its place.
+  const empty = proven.nextLsn === tail.entry.baseLsn
   const header: SegmentHeader = {
     logId: manifests.content.logId,
     segmentId: tail.nextSegmentId ?? randomSegmentId(environment),
