@@ -46,7 +46,7 @@ export async function writeMissingIndexes(
 }
 
 /** A segment that was cut has no seal, and needs no index. */
-async function isSealedAt({ file, segment, header }: OpenSegment, position: number): Promise<boolean> {
+export async function isSealedAt({ file, segment, header }: OpenSegment, position: number): Promise<boolean> {
   const bytes = Buffer.alloc(header.alignment)
   const read = await readAt(file, segment, bytes, 0, bytes.length, position)
   return decodeFrameHeader(bytes, 0, read, header.salt, position)?.kind === FrameKind.seal
