@@ -2,7 +2,7 @@
  * Writes one segment file: flushes at adjacent positions, several under way at once, each durable in order. Knows
  * positions, the chain and the durable position; knows nothing of records.
  */
-import { DiskError, type DiskFile } from '../disk/disk.ts'
+import { DiskError, type DiskFile, isDiskError } from '../disk/disk.ts'
 import { assert } from '../errors.ts'
 import { type FrameHeader, FrameKind, lastTickOf } from '../format/frame-header.ts'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
@@ -99,7 +99,7 @@ export class SegmentWriter {
       await this.file.sync()
     } catch (cause) {
       // Also for want of room: the bytes are in the cache, and may come to light. Not a refusal.
-      throw new DiskError('EIO', 'sync', this.file.path, { cause })
+      throw new DiskError('EIO', 'sync', isDiskError(cause) ? cause.path : this.file.path, { cause })
     }
   }
 
