@@ -727,13 +727,28 @@ export class LogWriter {
     this.#setBusy(false)
     if (this.#failure === null) await this.#closeSegments()
     if (this.#failure !== null) this.#segments.leave()
-    await this.#segments.settled()
+    // What is stuck in the background keeps its file open, and nobody waiting.
+    await this.#withinDeadline(this.#segments.settled()).catch(() => {})
     this.#state.end(new TidelogError('CLOSED', 'the log is closed'))
+  }
+
+  /** A step of the closing, as long as a step of the work may take; TIMEOUT when the disk does not answer. */
+  async #withinDeadline(step: Promise<void>): Promise<void> {
+    const { environment, writeDeadlineMs, directory } = this.#settings
+    let late: Timer | undefined
+    const deadline = new Promise<never>((_, reject) => {
+      late = environment.clock.after(STEP_DEADLINES * writeDeadlineMs, () => reject(diskDoesNotAnswer(directory)))
+    })
+    try {
+      await Promise.race([step, deadline])
+    } finally {
+      late?.cancel()
+    }
   }
 
   async #closeSegments(): Promise<void> {
     try {
-      await this.#segments.close(this.#nextLsn)
+      await this.#withinDeadline(this.#segments.close(this.#nextLsn))
     } catch (error) {
       this.#fail(asFailure(error))
       throw this.#failure
