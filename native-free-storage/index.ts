@@ -31,7 +31,7 @@ export { decodeNodeSection, encodeNodeSection, type NodeSection, type Stamp } fr
 export { decodeProperties } from './format/properties.ts'
 export { vchannelNameFault } from './format/vchannel-names.ts'
 export type { AppendBodyOptions, Log, LogStatistics, LogStatus } from './log/log.ts'
-export type { LogDurability, LogOptions, RetentionLimits } from './log/log-options.ts'
+export type { LogDurability, LogOptions, RecoveryMode, RetentionLimits } from './log/log-options.ts'
 export type { AppendOptions } from './log/log-writer.ts'
 export { openLog } from './log/open-log.ts'
 export type { AppendResult, ReceivedBody } from './log/pending-frame.ts'

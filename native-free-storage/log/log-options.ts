@@ -10,6 +10,8 @@ import type { TickOracle } from './tick-oracle.ts'
 /** `disk`: synced before it is acknowledged. `os`: written; a crash of the machine can lose what was acknowledged. */
 export type LogDurability = 'disk' | 'os'
 
+export type RecoveryMode = 'tail' | 'strict'
+
 export interface RetentionLimits {
   /** The log's files together; whole segments are removed from the front. Undefined: no bound. */
   bytes?: number | undefined
@@ -28,6 +30,13 @@ export interface LogOptions {
   durability?: LogDurability | undefined
   /** Reads what is there, beside a running writer up to the last proven position; changes nothing. */
   readOnly?: boolean | undefined
+  /**
+   * What an opening does with an end that the last writer left unfinished. `tail` (the default): keeps every whole frame,
+   * and cuts what is torn, of which nothing was acknowledged. `strict`: refuses it (RECOVERY_REFUSED) before anything is
+   * changed. A log that was closed, or idle when its process died, opens either way. At durability `os` only a log that
+   * was closed is whole.
+   */
+  recovery?: RecoveryMode | undefined
   /** The owner term, given from outside; TERM_STALE when the log has seen a greater one. Default: the log's own. */
   ownerTerm?: number | undefined
   /** Ticks shared with other logs; default: the log's own, its lease kept in its directory. */
@@ -69,6 +78,7 @@ export interface CheckedLogOptions {
   writeDepth: number | undefined
   writeMode: 'dsync' | 'fdatasync' | undefined
   retention: RetentionLimits
+  recovery: RecoveryMode
 }
 
 export function checkLogOptions(options: LogOptions): CheckedLogOptions {
@@ -90,6 +100,7 @@ export function checkLogOptions(options: LogOptions): CheckedLogOptions {
     writeDepth: options.writeDepth === undefined ? undefined : integer('writeDepth', options.writeDepth, 1, 1, 16),
     writeMode: choice('writeMode', options.writeMode, ['dsync', 'fdatasync'] as const),
     retention: checkRetention(options.retention ?? {}),
+    recovery: choice('recovery', options.recovery, ['tail', 'strict'] as const) ?? 'tail',
   }
 }
 

@@ -17,6 +17,7 @@ import type { ManifestContent } from '../format/manifest.ts'
 import { carryOver, verifiedSuffix } from '../recovery/carry-over.ts'
 import { type FoundSegments, type FoundTail, findSegments } from '../recovery/find-tail.ts'
 import { writeMissingIndexes } from '../recovery/missing-indexes.ts'
+import { refuseRecovery } from '../recovery/strict.ts'
 import type { TailFrame } from '../recovery/tail-scan.ts'
 import { type FilePool, openFilePool, POOL_DIRECTORY } from '../segment/file-pool.ts'
 import { machineBootId } from './boot-id.ts'
@@ -40,7 +41,7 @@ const READ_ATTEMPTS_MAX = 10
  *
  * Errors: LOCKED (another process has it), FENCED, TERM_STALE, LOG_DAMAGED, MANIFEST_DAMAGED, MANIFEST_MISSING,
  * SEGMENT_MISSING, FORMAT_UNKNOWN, DIRECTORY_UNFIT, PLATFORM_UNSUPPORTED, DISK_FULL (retriable), IO_FAILED,
- * INVALID_ARGUMENT; LOG_MISSING when it is opened read-only and there is none.
+ * INVALID_ARGUMENT, BACKUP_INCOMPLETE, RECOVERY_REFUSED (`recovery: strict`); LOG_MISSING when it is opened read-only and there is none.
  */
 export async function openLog(directory: string, options: LogOptions = {}): Promise<Log> {
   const checked = checkLogOptions(options)
@@ -66,6 +67,7 @@ async function openForWriting(
   const lock = await acquireLock(environment, directory)
   let pool: FilePool | null = null
   try {
+    if (checked.recovery === 'strict') await demandWhole(environment, directory)
     pool = options.pool ?? (await openFilePool(environment, directory))
     const way = options.writeWay ?? (await chooseWriteWay(environment, pool, checked))
     return await openLocked(environment, directory, options, checked, lock, pool, way)
@@ -94,6 +96,8 @@ async function openLocked(
   // A name that a former process made may not be durable yet.
   await disk.syncDirectory(directory)
   const found = await findSegments(environment, directory, manifests.content, names)
+  // Again: whoever had the log may have gone on until he was fenced.
+  if (checked.recovery === 'strict' && found.tail !== null) refuseRecovery(found.tail)
   await tidyDirectory(environment, directory, manifests, found, names)
 
   const { tail } = found
@@ -262,6 +266,18 @@ function newManifest(environment: Environment, checked: CheckedLogOptions, bootI
     retired: [],
     origins: [],
   }
+}
+
+/**
+ * `recovery: strict`: the tail is judged before anything is published, so that a refusal leaves the log as it was. This
+ * look decides nothing else: the opening reads the tail once more when the owners before it are fenced.
+ */
+async function demandWhole(environment: Environment, directory: string): Promise<void> {
+  const names = await environment.disk.list(directory)
+  const manifest = (await findManifest(environment.disk, directory, names))?.content
+  if (manifest === undefined) return
+  const { tail } = await findSegments(environment, directory, manifest, names)
+  if (tail !== null) refuseRecovery(tail)
 }
 
 interface RecoveredEnd {

@@ -9,7 +9,7 @@ import type { ManifestContent } from '../format/manifest.ts'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
 import type { SegmentEntry } from '../log/log-view.ts'
 import { SegmentFiles } from '../segment/segment-file.ts'
-import { classifyTail } from './classify.ts'
+import { classifyTail, type TailVerdict } from './classify.ts'
 import { scanTail, type TailFrame, type TailPoint, type TailScan } from './tail-scan.ts'
 
 export interface FoundTail {
@@ -25,6 +25,11 @@ export interface FoundTail {
   closed: boolean
   /** The id that the seal names for the next segment; that segment is not there. */
   nextSegmentId: string | null
+  /** What the bytes behind the end mean, and why, in words. */
+  verdict: Exclude<TailVerdict, 'damaged'>
+  because: string
+  /** One above the highest LSN in frames behind the end; the next LSN where there are none. */
+  nextLsnBehind: number
   /** From here on the file is zeros; undefined when it holds other bytes behind its end, which stay. */
   zeroFrom: number | undefined
 }
@@ -152,8 +157,10 @@ async function examine(
     const { verdict, because } = classifyTail(scan.evidence)
     if (verdict === 'damaged') throw damagedTail(file, scan, start, because)
     const entry = asEntry(file)
+    const judged = { verdict, because, nextLsnBehind: scan.nextLsnBehind }
     if (closed) {
       return {
+        ...judged,
         entry,
         header,
         end: start,
@@ -166,6 +173,7 @@ async function examine(
     }
     const sealed = verdict === 'sealed'
     return {
+      ...judged,
       entry,
       header,
       end: scan.end,
