@@ -82,6 +82,8 @@ export interface Disk {
 
 export class DiskError extends Error {
   readonly code: string
+  /** The operation of the port that failed: `write`, `sync`, `rename`, ... */
+  readonly operation: string
   readonly path: string
   /** Of a failed write: how many bytes reached the file before the failure, as far as the system told. */
   readonly bytesWritten: number
@@ -90,6 +92,7 @@ export class DiskError extends Error {
     super(`${operation} ${path}: ${code}`, details.cause === undefined ? undefined : { cause: details.cause })
     this.name = 'DiskError'
     this.code = code
+    this.operation = operation
     this.path = path
     this.bytesWritten = details.bytesWritten ?? 0
   }

@@ -1,5 +1,5 @@
 /** The errors of appends, each with what became of the append. */
-import { isDiskError } from '../disk/disk.ts'
+import { type Disk, type DiskError, isDiskError } from '../disk/disk.ts'
 import { TidelogError } from '../errors.ts'
 import { FormatError } from '../format/format-error.ts'
 
@@ -37,10 +37,30 @@ export function payloadChanged(): TidelogError {
   )
 }
 
-export function fencedAway(): TidelogError {
-  return new TidelogError('FENCED', 'a newer owner has opened the log; nothing is acknowledged any more', {
-    outcome: 'unknown',
-  })
+export function fencedAway(directory: string): TidelogError {
+  return new TidelogError(
+    'FENCED',
+    `a newer owner has opened the log in ${directory}; nothing is acknowledged any more`,
+    { outcome: 'unknown' },
+  )
+}
+
+/** Whether there is nothing at the path; in doubt not. */
+export function isGone(disk: Disk, directory: string): boolean {
+  try {
+    return !disk.existsSync(directory)
+  } catch {
+    return false
+  }
+}
+
+/** The directory was removed or moved while the log was open. */
+export function directoryGone(directory: string): TidelogError {
+  return new TidelogError(
+    'IO_FAILED',
+    `the directory ${directory} is gone, and the log with it. Nothing is acknowledged any more. Put the directory back where it was, or restore it from a backup, then open the log again.`,
+    { file: directory, outcome: 'unknown' },
+  )
 }
 
 export function diskDoesNotAnswer(directory: string): TidelogError {
@@ -63,13 +83,29 @@ export function noSpace(
   return new TidelogError('DISK_FULL', message, { outcome, retriable: true, cause })
 }
 
-/** What ends a writer. */
-export function asFailure(error: unknown): TidelogError {
+/**
+ * What ends a writer: which call on which file failed with what, in which log, what is safe, and what to do. `file`: where
+ * the file is now; one that came from the pool was opened under another name.
+ */
+export function asFailure(error: unknown, directory: string, file?: string): TidelogError {
   if (error instanceof TidelogError) return error
-  const path = isDiskError(error) ? error.path : undefined
+  const path = isDiskError(error) ? (file ?? error.path) : undefined
+  const what = isDiskError(error)
+    ? `${error.operation} of ${path} failed with ${error.code}`
+    : `the writer failed (${error instanceof Error ? error.message : String(error)})`
   return new TidelogError(
     'POISONED',
-    `A write or sync failed (${error instanceof Error ? error.message : String(error)}). What was acknowledged before is safe; close the log and open it again.`,
+    `${what}; the log in ${directory} takes no more writes. What was acknowledged is safe and can be read; what was under way may or may not be in the log. Look at the disk and at the kernel's log, then open the log again (restart the daemon): that recovers it.`,
     { file: path, cause: error },
   )
+}
+
+/** The failure of the disk beneath an error; null where there is none. */
+export function diskErrorOf(error: unknown): DiskError | null {
+  let at = error
+  for (let depth = 0; depth < 8 && at instanceof Error; depth++) {
+    if (isDiskError(at)) return at
+    at = at.cause
+  }
+  return null
 }

@@ -13,8 +13,10 @@ import { FrameKind } from '../format/frame-header.ts'
 import type { SegmentWriter } from '../segment/segment-writer.ts'
 import {
   asFailure,
+  directoryGone,
   diskDoesNotAnswer,
   fencedAway,
+  isGone,
   noSpace,
   notWritten,
   payloadChanged,
@@ -128,6 +130,7 @@ export class LogWriter {
   /** First tick of frames that a crash may bring to light, until the manifest has cut them off; no watermark passes it. */
   #uncutTick: bigint | null
   #failure: TidelogError | null = null
+  #failedMs = 0
   #closing: Promise<void> | null = null
   #quietWaiters: (() => void)[] = []
   #deadline: Timer | null = null
@@ -161,7 +164,7 @@ export class LogWriter {
     this.#lsnLease = lsnLease
     this.#owner = owner
     this.#segments = new SegmentSuccession(settings, state, manifests, owner, start, (error) =>
-      this.#fail(asFailure(error)),
+      this.#fail(asFailure(error, this.#settings.directory)),
     )
     this.#queue = new AppendQueue(settings.limits, settings.queueBytes, settings.whenFull)
     this.#nextLsn = start.nextLsn
@@ -269,6 +272,24 @@ export class LogWriter {
 
   get failure(): TidelogError | null {
     return this.#failure
+  }
+
+  /** Wall clock of the failure, milliseconds since 1970. */
+  get failedMs(): number {
+    return this.#failedMs
+  }
+
+  /**
+   * Looks whether the log is still this writer's, as it does before each acknowledgement: an idle writer whose
+   * directory has gone, or whose log somebody else has opened, fails now and not at its next append.
+   */
+  look(): void {
+    if (this.#failure !== null || this.#closing !== null) return
+    try {
+      if (this.#manifests.isNewest() === false) this.#fail(this.#overtaken())
+    } catch (error) {
+      this.#fail(asFailure(error, this.#settings.directory))
+    }
   }
 
   get activeBytes(): number {
@@ -431,7 +452,7 @@ export class LogWriter {
         else this.#pump()
       },
       (error) => {
-        if (this.#segments.active === segment && this.#failure === null) this.#onWriteFailed(flush, error)
+        if (this.#segments.active === segment && this.#failure === null) this.#onWriteFailed(flush, error, segment)
       },
     )
   }
@@ -443,7 +464,7 @@ export class LogWriter {
     try {
       newest = this.#manifests.isNewest()
     } catch (error) {
-      this.#fail(asFailure(error))
+      this.#fail(asFailure(error, this.#settings.directory))
       return
     }
     if (newest === undefined) {
@@ -451,7 +472,7 @@ export class LogWriter {
       return
     }
     if (!newest) {
-      this.#fail(fencedAway())
+      this.#fail(this.#overtaken())
       return
     }
     const { entry, writer } = this.#segments.active!
@@ -566,7 +587,7 @@ export class LogWriter {
       this.#fail(diskDoesNotAnswer(directory)),
     )
     step
-      .catch((error) => this.#fail(asFailure(error)))
+      .catch((error) => this.#fail(asFailure(error, this.#settings.directory)))
       .finally(() => {
         late.cancel()
         this.#busy = false
@@ -577,9 +598,10 @@ export class LogWriter {
 
   // --- failures --------------------------------------------------------------------------------------------------
 
-  #onWriteFailed(flush: Flush, error: unknown): void {
+  #onWriteFailed(flush: Flush, error: unknown, segment: BegunSegment): void {
+    const { directory } = this.#settings
     if (isDiskError(error, 'ENOSPC')) this.#cutForSpace(flush, error.bytesWritten, error)
-    else this.#fail(asFailure(error))
+    else this.#fail(asFailure(error, directory, `${directory}/${segment.entry.name}`))
   }
 
   /** The disk is full: what is in flight is settled, the segment ends at its durable end, the next append tries anew. */
@@ -666,9 +688,16 @@ export class LogWriter {
     pending.fail(error)
   }
 
+  /** Why the own manifest is not the newest any more. */
+  #overtaken(): TidelogError {
+    const { environment, directory } = this.#settings
+    return isGone(environment.disk, directory) ? directoryGone(directory) : fencedAway(directory)
+  }
+
   #fail(error: TidelogError): void {
     if (this.#failure !== null) return
     this.#failure = error
+    this.#failedMs = this.#settings.environment.clock.nowMs()
     this.#lsnLease?.doubt()
     this.#setBusy(false)
     this.#deadline?.cancel()
@@ -750,7 +779,7 @@ export class LogWriter {
     try {
       await this.#withinDeadline(this.#segments.close(this.#nextLsn))
     } catch (error) {
-      this.#fail(asFailure(error))
+      this.#fail(asFailure(error, this.#settings.directory))
       throw this.#failure
     }
     if (this.#first !== null) return

@@ -4,11 +4,12 @@
 import { isDiskError } from '../disk/disk.ts'
 import type { Lock } from '../disk/lock-file.ts'
 import type { Timer } from '../environment.ts'
-import { assert, TidelogError } from '../errors.ts'
+import { assert, type StorageErrorCode, TidelogError } from '../errors.ts'
 import type { RecordInput } from '../format/body-plan.ts'
 import { encodeNodeSection, type Stamp } from '../format/node-section.ts'
 import type { FilePool } from '../segment/file-pool.ts'
 import { SegmentFiles } from '../segment/segment-file.ts'
+import { diskErrorOf } from './append-errors.ts'
 import type { LeaseFile } from './lease-file.ts'
 import { checkRetention, type LogDurability, type RetentionLimits } from './log-options.ts'
 import type { LogState } from './log-state.ts'
@@ -25,6 +26,18 @@ export interface LogStatus {
   state: 'idle' | 'healthy' | 'stalled' | 'failed'
   /** Why, in words; empty when there is nothing to say. */
   message: string
+  /** Of a log that has failed. */
+  failure: LogFailure | null
+}
+
+export interface LogFailure {
+  code: StorageErrorCode
+  /** Milliseconds since 1970. */
+  sinceMs: number
+  /** The operation of the disk that failed (`write`, `sync`, ...), its file, and the name of its errno, where it was one. */
+  operation: string | null
+  file: string | null
+  errno: string | null
 }
 
 export interface LogStatistics extends WriterStatistics {
@@ -125,11 +138,35 @@ export class Log implements AsyncDisposable {
   get status(): LogStatus {
     const { writer, ticks } = this.#parts
     const message = ticks?.warning ?? ''
-    if (writer === null) return { state: 'idle', message: 'opened read-only' }
-    if (writer.failure !== null)
-      return { state: 'failed', message: `${writer.failure.code}: ${writer.failure.message}` }
-    if (writer.isStalled) return { state: 'stalled', message: 'a write has been under way for more than a second' }
-    return { state: writer.isQuiet ? 'idle' : 'healthy', message }
+    if (writer === null) return { state: 'idle', message: 'opened read-only', failure: null }
+    if (writer.failure !== null) {
+      const { code, message: why, file } = writer.failure
+      const disk = diskErrorOf(writer.failure)
+      return {
+        state: 'failed',
+        message: `${code} since ${new Date(writer.failedMs).toISOString()}: ${why}`,
+        failure: {
+          code,
+          sinceMs: writer.failedMs,
+          operation: disk?.operation ?? null,
+          file: file ?? disk?.path ?? null,
+          errno: disk?.code ?? null,
+        },
+      }
+    }
+    if (writer.isStalled) {
+      const stalled = `a write to the log in ${this.directory} has been under way for more than a second`
+      return { state: 'stalled', message: stalled, failure: null }
+    }
+    return { state: writer.isQuiet ? 'idle' : 'healthy', message, failure: null }
+  }
+
+  /**
+   * Looks whether the log is still there and still ours, as is done before each acknowledgement: one whose directory has
+   * gone, or that another process has opened, is failed then, also when nothing is appended. Two look-ups of a name.
+   */
+  look(): void {
+    this.#parts.writer?.look()
   }
 
   /** T: every record with a tick at or below T is durable and readable, and none will come. Never goes back. */

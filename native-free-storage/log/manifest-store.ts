@@ -8,6 +8,7 @@ import { assert, TidelogError } from '../errors.ts'
 import { manifestFileName, parseManifestFileName } from '../format/file-names.ts'
 import { FormatError } from '../format/format-error.ts'
 import { decodeManifest, encodeManifest, MANIFEST_BYTES_MAX, type ManifestContent } from '../format/manifest.ts'
+import { directoryGone, isGone } from './append-errors.ts'
 
 /**
  * A file of one block that lies ready for the next manifest when the disk is full: it is renamed and overwritten in
@@ -330,6 +331,9 @@ export class ManifestStore {
   }
 
   #explained(error: unknown): unknown {
+    if (isDiskError(error, 'ENOENT') && isGone(this.#environment.disk, this.#directory)) {
+      return directoryGone(this.#directory)
+    }
     if (isDiskError(error, 'EEXIST') || isDiskError(error, 'ENOENT')) {
       return new TidelogError(
         'FENCED',

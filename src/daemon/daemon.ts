@@ -163,7 +163,13 @@ class RunningDaemon implements Daemon {
       clock: environment.clock,
     })
     const node = this.#node
-    this.#endWatch = watchStates(() => node.states(), environment.clock, logger)
+    const logs = this.#logs
+    this.#endWatch = watchStates(
+      () => node.states(),
+      () => logs.look(),
+      environment.clock,
+      logger,
+    )
     await this.#listen(node, metrics)
     const { tcp, socket, http } = this.#addresses
     logger.info('ready', {

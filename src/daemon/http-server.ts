@@ -43,16 +43,19 @@ const routes: Record<string, (sources: HealthSources) => Answer | Promise<Answer
     return json(status === 'ready' ? 200 : 503, refusing ? { status, space: 'refusing' } : { status })
   },
   '/health/data'(sources) {
-    const logs = sources.groups().map(({ group, state, message, ownerTerm, firstLsn, nextLsn, bytes, segments }) => ({
-      pchannel: group,
-      state,
-      message,
-      ownerTerm,
-      firstLsn,
-      nextLsn,
-      bytes,
-      segments,
-    }))
+    const logs = sources
+      .groups()
+      .map(({ group, state, message, failure, ownerTerm, firstLsn, nextLsn, bytes, segments }) => ({
+        pchannel: group,
+        state,
+        message,
+        failure,
+        ownerTerm,
+        firstLsn,
+        nextLsn,
+        bytes,
+        segments,
+      }))
     const space = sources.space()
     const bad = logs.some(({ state }) => state === 'failed' || state === 'stalled') || space?.state === 'refusing'
     return json(bad ? 503 : 200, { status: bad ? 'degraded' : 'healthy', space, logs })

@@ -4,15 +4,17 @@ import type { Logger } from '../observability/logger.ts'
 
 const INTERVAL_MS = 1_000
 
-/** Looks once a second; gives the function that ends it. Does not keep the process alive. */
+/** Looks once a second, with `look` before; gives the function that ends it. Does not keep the process alive. */
 export function watchStates(
   states: () => readonly LogStoreStatus[],
+  look: () => void,
   clock: { after(delayMs: number, callback: () => void): { cancel(): void } },
   logger: Logger,
 ): () => void {
   let before = states().map(({ state }) => state)
-  let timer = clock.after(INTERVAL_MS, look)
-  function look(): void {
+  let timer = clock.after(INTERVAL_MS, check)
+  function check(): void {
+    look()
     const now = states()
     for (const [pchannel, { state, message }] of now.entries()) {
       if (state === before[pchannel]) continue
@@ -21,7 +23,7 @@ export function watchStates(
       else if (before[pchannel] === 'stalled') logger.info('pchannel goes on', { pchannel })
     }
     before = now.map(({ state }) => state)
-    timer = clock.after(INTERVAL_MS, look)
+    timer = clock.after(INTERVAL_MS, check)
   }
   return () => timer.cancel()
 }

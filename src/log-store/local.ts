@@ -7,6 +7,7 @@ import {
   CacheBudget,
   type Environment,
   type FilePool,
+  findLogs,
   type Log,
   type LogStatistics,
   loadChecksum,
@@ -15,6 +16,7 @@ import {
   openTickOracle,
   probeWriteWay,
   type TickOracle,
+  TidelogError,
   type WriteMode,
   type WriteWay,
 } from '../../native-free-storage/index.ts'
@@ -97,10 +99,12 @@ export class LocalLogs implements LogStoreOpener {
   }
 
   /** `catalog`, or the number of a pchannel. Errors as the engine's `openLog`. */
-  async open(name: string, ownerTerm: number): Promise<LogStore> {
+  async open(name: string, ownerTerm: number, { mustExist = false } = {}): Promise<LogStore> {
     const options = this.#options
     const isCatalog = name === CATALOG
-    const log = await openLog(isCatalog ? `${this.#directory}/catalog` : `${this.#directory}/pchannels/${name}`, {
+    const directory = isCatalog ? `${this.#directory}/catalog` : `${this.#directory}/pchannels/${name}`
+    if (mustExist) await refuseMissing(this.#environment, directory)
+    const log = await openLog(directory, {
       environment: this.#environment,
       ownerTerm,
       ticks: this.#ticks,
@@ -127,6 +131,11 @@ export class LocalLogs implements LogStoreOpener {
     return this.#open.get(name)?.statistics()
   }
 
+  /** A log that is gone, or that somebody else has opened, is failed then, also when nothing is appended. */
+  look(): void {
+    for (const log of this.#open.values()) log.look()
+  }
+
   poolStatistics(): { preparedBytes: number; misses: number } {
     return this.#pool.statistics()
   }
@@ -145,6 +154,15 @@ export class LocalLogs implements LogStoreOpener {
     await this.#ticks.close()
     await this.#pool.close()
   }
+}
+
+async function refuseMissing(environment: Environment, directory: string): Promise<void> {
+  if ((await findLogs(environment, directory)).includes(directory)) return
+  throw new TidelogError(
+    'LOG_MISSING',
+    `there is no log in ${directory}, where there was one with vchannels. Nothing was begun in its place. Put the directory back, or restore it from a backup, then restart the daemon.`,
+    { file: directory },
+  )
 }
 
 class LocalLogStore implements LogStore {
@@ -187,9 +205,8 @@ class LocalLogStore implements LogStore {
   }
 
   status(): LogStoreStatus {
-    const { state, message } = this.#log.status
     const { bytes, segments } = this.#log.statistics()
-    return { state, message, bytes, segments }
+    return { ...this.#log.status, bytes, segments }
   }
 
   async close(): Promise<void> {

@@ -68,6 +68,18 @@ export interface LogStoreStatus {
   message: string
   bytes: number
   segments: number
+  /** Of a failed one, where the store can tell. */
+  failure?: StoreFailure | null
+}
+
+export interface StoreFailure {
+  code: string
+  /** Milliseconds since 1970. */
+  sinceMs: number
+  /** The operation that failed (`write`, `sync`, ...), its file, and the name of its errno, where it was one. */
+  operation: string | null
+  file: string | null
+  errno: string | null
 }
 
 /** One pchannel's frames, opened for writing at an owner term. */
@@ -99,5 +111,9 @@ export interface LogStore {
 
 /** Opens the log of a pchannel at an owner term, which fences every older one: TERM_STALE when a newer one was there. */
 export interface LogStoreOpener {
-  open(pchannel: string, ownerTerm: number): Promise<LogStore>
+  /**
+   * `mustExist`: records may have been acknowledged in this log, so that one that is not there is LOG_MISSING, and no new
+   * one is begun in its place, which would give its LSNs again. Stores that keep nothing need not look at it.
+   */
+  open(pchannel: string, ownerTerm: number, options?: { mustExist?: boolean }): Promise<LogStore>
 }

@@ -3,7 +3,7 @@
  * server side) and the node itself (pchannels, vchannel catalog).
  */
 import type { SpaceStatus } from '../../native-free-storage/index.ts'
-import type { AppendedRange, EncodedBody, StoreFrame, StorePosition } from '../log-store/log-store.ts'
+import type { AppendedRange, EncodedBody, StoreFailure, StoreFrame, StorePosition } from '../log-store/log-store.ts'
 
 export interface VchannelInfo {
   name: string
@@ -24,6 +24,8 @@ export interface GroupStatus {
   bytes: number
   segments: number
   vchannels: number
+  /** Of a failed one, where the store can tell. */
+  failure?: StoreFailure | null
 }
 
 export interface NodeService {
@@ -51,7 +53,7 @@ export interface NodeService {
       signal: AbortSignal
     },
   ): AsyncIterable<StoreFrame>
-  /** One above the last durable LSN of the group. */
+  /** One above the last durable LSN of the group. Throws why, as `firstLsn` does, where its log could not be opened. */
   nextLsn(group: number): number
   /** Settles when `nextLsn`, `firstLsn` or the state of the group has changed since the call (the store's `changed`). */
   changed(group: number): Promise<void>

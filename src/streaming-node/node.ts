@@ -81,11 +81,18 @@ export class StreamingNode implements NodeService {
     const opened: Pchannel[] = []
     try {
       const catalog = await VchannelCatalog.open(catalogStore, { pchannels, vchannelsMax, nowMs: () => clock.nowMs() })
-      const parts = { observer, admission, monotonicMs: () => clock.monotonicMs() }
+      const parts = {
+        observer,
+        admission,
+        nowMs: () => clock.nowMs(),
+        monotonicMs: () => clock.monotonicMs(),
+      }
       let next = 0
       const openSome = async () => {
         for (let number = next++; number < pchannels; number = next++) {
-          opened[number] = await Pchannel.open(stores, number, ownerTerm, parts)
+          // Every log is begun before the first vchannel is placed on it.
+          const mustExist = catalog.count(number) > 0
+          opened[number] = await Pchannel.open(stores, number, ownerTerm, parts, { mustExist })
         }
       }
       await Promise.all(Array.from({ length: openingMax }, openSome))
@@ -154,11 +161,11 @@ export class StreamingNode implements NodeService {
   }
 
   nextLsn(group: number): number {
-    return this.#pchannel(group).nextLsn
+    return this.#openPchannel(group).nextLsn
   }
 
   firstLsn(group: number): number {
-    return this.#pchannel(group).firstLsn
+    return this.#openPchannel(group).firstLsn
   }
 
   changed(group: number): Promise<void> {
@@ -186,7 +193,7 @@ export class StreamingNode implements NodeService {
     const info = this.#catalog.get(vchannel)
     if (info === undefined) throw unknownVchannel(vchannel)
     if (!this.#accepting) throw draining()
-    const pchannel = this.#pchannel(info.group)
+    const pchannel = this.#openPchannel(info.group)
     if (!Number.isSafeInteger(lsn) || lsn < 0 || lsn > pchannel.nextLsn) {
       throw new TidelogError(
         'INVALID_ARGUMENT',
@@ -219,6 +226,12 @@ export class StreamingNode implements NodeService {
       const log = index < this.#pchannels.length ? String(index) : CATALOG_LOG
       this.#logger.error('a log did not close cleanly; what was acknowledged is kept', { log, error: closed.reason })
     }
+  }
+
+  #openPchannel(group: number): Pchannel {
+    const pchannel = this.#pchannel(group)
+    pchannel.requireOpen()
+    return pchannel
   }
 
   #pchannel(group: number): Pchannel {

@@ -1,5 +1,5 @@
 /** One pchannel of a node: its log, or why there is none. A failed one never takes the others down. */
-import type { SpaceStatus } from '../../native-free-storage/index.ts'
+import { isDiskError, type SpaceStatus } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
 import type {
   AppendedRange,
@@ -8,6 +8,7 @@ import type {
   LogStoreOpener,
   LogStoreReadOptions,
   LogStoreStatus,
+  StoreFailure,
   StoreFrame,
 } from '../log-store/log-store.ts'
 import type { GroupStatus } from './node-service.ts'
@@ -31,6 +32,7 @@ export interface PchannelParts {
   observer: AppendObserver
   /** Null: nobody watches the room. */
   admission: Admission | null
+  nowMs: () => number
   monotonicMs: () => number
 }
 
@@ -40,6 +42,7 @@ export class Pchannel {
   readonly #store: LogStore | null
   readonly #failure: TidelogError | null
   readonly #parts: PchannelParts
+  readonly #openedMs: number
   #inFlight = 0
   #settled: (() => void) | null = null
 
@@ -49,6 +52,7 @@ export class Pchannel {
     this.#store = store instanceof TidelogError ? null : store
     this.#failure = store instanceof TidelogError ? store : null
     this.#parts = parts
+    this.#openedMs = parts.nowMs()
   }
 
   /** Never rejects: a log that cannot be opened makes a failed pchannel. */
@@ -57,10 +61,11 @@ export class Pchannel {
     number: number,
     ownerTerm: number,
     parts: PchannelParts,
+    options: { mustExist?: boolean } = {},
   ): Promise<Pchannel> {
     let store: LogStore | TidelogError
     try {
-      store = await opener.open(String(number), ownerTerm)
+      store = await opener.open(String(number), ownerTerm, options)
     } catch (cause) {
       store =
         cause instanceof TidelogError
@@ -81,6 +86,11 @@ export class Pchannel {
 
   get nextLsn(): number {
     return this.#store?.nextLsn ?? 0
+  }
+
+  /** Throws why the log could not be opened: it must not look like one without records. */
+  requireOpen(): void {
+    if (this.#store === null) throw this.#refusal()
   }
 
   get usable(): boolean {
@@ -152,7 +162,18 @@ export class Pchannel {
 
   /** State and size alone: unlike `status`, it takes no tick, and so never makes an idle node write its lease. */
   storeStatus(): LogStoreStatus {
-    return this.#store?.status() ?? { state: 'failed', message: this.#failure!.message, bytes: 0, segments: 0 }
+    if (this.#store !== null) return this.#store.status()
+    const { code, message, file, cause } = this.#failure!
+    const since = new Date(this.#openedMs).toISOString()
+    const disk = isDiskError(cause) ? cause : null
+    const failure: StoreFailure = {
+      code,
+      sinceMs: this.#openedMs,
+      operation: disk?.operation ?? 'open',
+      file: disk?.path ?? file ?? null,
+      errno: disk?.code ?? null,
+    }
+    return { state: 'failed', message: `${code} since ${since}: ${message}`, bytes: 0, segments: 0, failure }
   }
 
   status(vchannels: number): GroupStatus {
@@ -170,6 +191,7 @@ export class Pchannel {
       bytes: status.bytes,
       segments: status.segments,
       vchannels,
+      failure: status.failure ?? null,
     }
   }
 

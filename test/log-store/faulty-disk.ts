@@ -5,6 +5,7 @@ export class FaultyDisk {
   readonly disk: Disk
   #gate: Promise<void> | null = null
   #failures = 0
+  #syncFailures = 0
 
   constructor(inner: Disk) {
     const wrap = (file: DiskFile) => this.#wrap(file)
@@ -35,6 +36,11 @@ export class FaultyDisk {
     this.#failures++
   }
 
+  /** The next sync fails with EIO: of a log that is written with write and fdatasync. */
+  failNextSync(): void {
+    this.#syncFailures++
+  }
+
   #wrap(file: DiskFile): DiskFile {
     if (!/\.(seg|prep|new)$/.test(file.path)) return file
     return new Proxy(file, {
@@ -47,6 +53,12 @@ export class FaultyDisk {
             }
             await this.#gate
             await target.write(...args)
+          }
+        }
+        if (name === 'sync' && this.#syncFailures > 0) {
+          return async () => {
+            this.#syncFailures--
+            throw new DiskError('EIO', 'sync', target.path)
           }
         }
         const value = target[name]

@@ -102,7 +102,7 @@ function list(
 
 function status(service: NodeService, offset: number): Buffer {
   const all = service.status()
-  const groups = all.slice(offset, offset + STATUS_GROUPS_MAX).map((group) => ({
+  const groups = all.slice(offset, offset + STATUS_GROUPS_MAX).map(({ failure: _, ...group }) => ({
     ...group,
     message: group.message.slice(0, STATUS_MESSAGE_CHARACTERS_MAX),
   }))
