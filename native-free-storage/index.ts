@@ -30,6 +30,7 @@ export { FormatError } from './format/format-error.ts'
 export { decodeNodeSection, encodeNodeSection, type NodeSection, type Stamp } from './format/node-section.ts'
 export { decodeProperties } from './format/properties.ts'
 export { vchannelNameFault } from './format/vchannel-names.ts'
+export { BACKUP_MARK, refuseIncompleteBackup } from './log/incomplete-backup.ts'
 export type { AppendBodyOptions, Log, LogFailure, LogStatistics, LogStatus } from './log/log.ts'
 export type { LogDurability, LogOptions, RecoveryMode, RetentionLimits } from './log/log-options.ts'
 export type { AppendOptions } from './log/log-writer.ts'
@@ -41,6 +42,7 @@ export { openTickOracle, type TickOracle, tickOf, tickToMs } from './log/tick-or
 export {
   type BackupOptions,
   type BackupReport,
+  backupLease,
   backupLog,
   beginBackup,
   finishBackup,
@@ -58,5 +60,6 @@ export {
   type Severity,
   type Verification,
 } from './maintenance/findings.ts'
+export { type Quarantine, quarantineOf } from './maintenance/quarantine.ts'
 export { findLogs, verify, verifyLease, verifyLog } from './maintenance/verify.ts'
 export { type FilePool, openFilePool } from './segment/file-pool.ts'

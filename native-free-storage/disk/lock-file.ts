@@ -26,7 +26,8 @@
  * `.new` and overwrites it in place, which needs no new block. The directory is synced in between, so that after
  * power was lost no old name leads to a file that was being overwritten.
  *
- * While a lock is held all other `LOCK.*` names are left-overs of crashes, and its taker removes them.
+ * While a lock is held all other `LOCK.*` names are left-overs of crashes, and its taker removes them. On a full disk a
+ * taker removes those of dead takers before it has the lock: else each process that is killed there leaves a block less.
  *
  * `LOCK.flock` is the file of the kernel's lock, if one is passed in; it is never removed. That lock is taken first
  * and released last, and does not overrule `LOCK`, whose owner may have had no kernel lock.
@@ -178,6 +179,33 @@ class LockTaker {
   }
 
   async #writeOwn(): Promise<void> {
+    try {
+      await this.#writeOwnOnce()
+    } catch (error) {
+      if (!isDiskError(error, 'ENOSPC')) throw error
+      await this.#unlinkIfThere(this.#ownName)
+      if (!(await this.#removeDeadTakers())) throw error
+      await this.#writeOwnOnce()
+    }
+  }
+
+  /**
+   * Makes room on a full disk: files of takers that are known to have died before they had the lock. Nobody uses them; a
+   * `.next` is part of the protocol, and one that does not say whose it is may be being written: both stay. False: none.
+   */
+  async #removeDeadTakers(): Promise<boolean> {
+    let removed = false
+    for (const name of await this.#disk.list(this.#directory)) {
+      if (!/^LOCK\.[0-9a-f]+\.new$/.test(name)) continue
+      const seen = await this.#look(name)
+      if (seen.kind !== 'owned' || this.#environment.processes.isAlive(seen.owner)) continue
+      await this.#unlinkIfThere(name)
+      removed = true
+    }
+    return removed
+  }
+
+  async #writeOwnOnce(): Promise<void> {
     const file = (await this.#claimSpare()) ?? (await this.#disk.create(this.#path(this.#ownName)))
     try {
       await file.write(new TextEncoder().encode(`${JSON.stringify(this.#owner)}\n`.padEnd(lockFileBytes)), 0)

@@ -6,6 +6,7 @@ import { scanTail } from '../recovery/tail-scan.ts'
 import { indexNameOf } from '../segment/index-file.ts'
 import type { Finding } from './findings.ts'
 import { openSurveyed, surveyLog } from './log-survey.ts'
+import { quarantineOf } from './quarantine.ts'
 
 export interface SegmentDescription {
   file: string
@@ -42,6 +43,8 @@ export interface LogDescription {
   writerRunning: boolean
   segments: SegmentDescription[]
   quarantined: readonly string[]
+  /** What lies in `quarantine/`: nothing removes it but people. */
+  quarantinedBytes: number
   /** What was met on the way; `verify` looks further. */
   findings: readonly Finding[]
 }
@@ -117,6 +120,7 @@ export async function describe(environment: Environment, directory: string): Pro
     writerRunning: survey.writerRunning,
     segments,
     quarantined: survey.quarantined,
+    quarantinedBytes: (await quarantineOf(environment, directory)).bytes,
     findings: survey.findings,
   }
 }

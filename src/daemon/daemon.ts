@@ -13,6 +13,7 @@ import {
 } from '../../native-free-storage/index.ts'
 import { type DataDirectory, openDataDirectory } from '../log-store/data-directory.ts'
 import { LocalLogs } from '../log-store/local.ts'
+import { QuarantineWatch } from '../log-store/quarantine-watch.ts'
 import { type Logger, silentLogger } from '../observability/logger.ts'
 import { DaemonMetrics } from '../observability/metrics.ts'
 import { BODY_BYTES_MAX } from '../protocol/limits.ts'
@@ -105,6 +106,7 @@ class RunningDaemon implements Daemon {
   #listeners: Listeners | null = null
   #http: HttpServer | null = null
   #space: SpaceWatch | null = null
+  #quarantine: QuarantineWatch | null = null
   #endWatch: (() => void) | null = null
   #draining: Promise<void> | null = null
   #stopping: Promise<StopResult> | null = null
@@ -163,6 +165,11 @@ class RunningDaemon implements Daemon {
       clock: environment.clock,
     })
     const node = this.#node
+    // Behind the opening of the logs, which puts into quarantine what it does not know.
+    this.#quarantine = new QuarantineWatch(
+      environment,
+      Array.from({ length: this.pchannels }, (_, pchannel) => `${this.data}/pchannels/${pchannel}`),
+    )
     const logs = this.#logs
     this.#endWatch = watchStates(
       () => node.states(),
@@ -233,6 +240,7 @@ class RunningDaemon implements Daemon {
         const { flushes, flushMs, rolls, cuts, heldBytes } = statistics
         return { flushes, flushSeconds: flushMs / 1000, rolls, cuts, queuedBytes: heldBytes }
       },
+      quarantinedBytes: (pchannel) => this.#quarantine?.bytes(pchannel),
       pool: () => logs.poolStatistics(),
       cacheUsedBytes: () => logs.cacheUsedBytes,
       space: () => space.status(),
@@ -266,6 +274,7 @@ class RunningDaemon implements Daemon {
       clean = false
     }
     this.#endWatch?.()
+    this.#quarantine?.close()
     this.#space?.close()
     await step('draining', () => settlesWithin(this.drain(), leftMs()))
     await step('goodbye to clients', async () => (await this.#listeners?.end(leftMs())) ?? true)

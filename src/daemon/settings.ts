@@ -42,6 +42,7 @@ export interface DaemonConfig {
   retentionBytes: number | null
   retentionAgeMs: number | null
   writeDeadlineMs: number
+  recovery: 'tail' | 'strict'
   /** Of what can be used of the file system of the data; 100: never. */
   diskWarnPercent: number
   diskRefusePercent: number
@@ -226,6 +227,14 @@ export const settings: readonly Setting[] = [
     '30s',
     between(parseDuration, 10, 3_600_000, 'from 10ms to 1h'),
     'A write that takes longer is given up; the log goes on in a new segment.',
+  ),
+  setting(
+    'recovery',
+    'recovery',
+    'tail|strict',
+    'tail',
+    (text) => parseChoice(text, ['tail', 'strict']),
+    'What a start does with the end that a killed daemon left in a log: keep every whole frame, or refuse the log when the end cannot be proven to be whole.',
   ),
   setting(
     'diskWarnPercent',

@@ -12,10 +12,12 @@
  */
 import {
   acquireLock,
+  BACKUP_MARK,
   checkDirectoryFit,
   type Environment,
   isDiskError,
   type Lock,
+  refuseIncompleteBackup,
 } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
 import {
@@ -25,6 +27,8 @@ import {
   decodeDescriptor,
   encodeDescriptor,
 } from './descriptor.ts'
+
+export { DESCRIPTOR_FILE }
 
 const PCHANNELS_DEFAULT = 4
 
@@ -46,7 +50,7 @@ export interface DataDirectory {
  *
  * @throws TidelogError LOCKED (a live process has it), CONFIG_INVALID (it has other pchannels or another durability),
  *   DATA_DIRECTORY_INVALID (not empty and no data directory, or a descriptor that cannot be read), FORMAT_UNKNOWN (of a
- *   later version), DIRECTORY_UNFIT, PLATFORM_UNSUPPORTED, DISK_FULL, IO_FAILED.
+ *   later version), BACKUP_INCOMPLETE, DIRECTORY_UNFIT, PLATFORM_UNSUPPORTED, DISK_FULL, IO_FAILED.
  */
 export async function openDataDirectory(
   environment: Environment,
@@ -61,6 +65,8 @@ export async function openDataDirectory(
     const descriptor = (await readDescriptor(environment, path)) ?? (await writeDescriptor(environment, path, options))
     refuseDifferent(path, descriptor, options)
     await environment.disk.makeDirectory(`${path}/pchannels`)
+    // The end of a backup that was interrupted behind its last step.
+    await environment.disk.unlink(`${path}/${BACKUP_MARK}`).catch(() => {})
     await environment.disk.syncDirectory(path)
     return { path, descriptor, release: () => lock.release() }
   } catch (error) {
@@ -88,18 +94,34 @@ export async function readDescriptor(environment: Environment, path: string): Pr
   return await decodeDescriptor(bytes, `${path}/${DESCRIPTOR_FILE}`)
 }
 
-/** Complete or not there at all: written and synced under another name, then linked. */
+/** Gives the directory `out`, which has none, the descriptor of the one at `path`, durably. */
+export async function copyDescriptor(environment: Environment, path: string, out: string): Promise<void> {
+  const descriptor = await readDescriptor(environment, path)
+  if (descriptor === null) throw invalid(`${path} has no ${DESCRIPTOR_FILE} any more`)
+  await placeDescriptor(environment, out, descriptor)
+}
+
 async function writeDescriptor(
   environment: Environment,
   path: string,
   options: DataDirectoryOptions,
 ): Promise<DataDirectoryDescriptor> {
-  const { disk } = environment
   const descriptor = {
     pchannels: options.pchannels ?? PCHANNELS_DEFAULT,
     durability: options.durability,
     createdMs: environment.clock.nowMs(),
   }
+  await placeDescriptor(environment, path, descriptor)
+  return descriptor
+}
+
+/** Complete or not there at all: written and synced under another name, then linked. */
+async function placeDescriptor(
+  environment: Environment,
+  path: string,
+  descriptor: DataDirectoryDescriptor,
+): Promise<void> {
+  const { disk } = environment
   const fresh = `${path}/${DESCRIPTOR_FILE}.new`
   await disk.unlink(fresh).catch((error: unknown) => {
     if (!isDiskError(error, 'ENOENT')) throw error
@@ -114,7 +136,6 @@ async function writeDescriptor(
   await disk.link(fresh, `${path}/${DESCRIPTOR_FILE}`)
   await disk.unlink(fresh)
   await disk.syncDirectory(path)
-  return descriptor
 }
 
 /** A directory with other things in it is not made a data directory by a slip of the keyboard. */
@@ -123,6 +144,7 @@ async function refuseForeign(environment: Environment, path: string): Promise<vo
     throw asTidelogError(error, path)
   })
   if (names.includes(DESCRIPTOR_FILE)) return
+  refuseIncompleteBackup(path, names)
   const foreign = names.filter((name) => name !== `${DESCRIPTOR_FILE}.new` && !/^LOCK(\..+)?$/.test(name))
   if (foreign.length === 0) return
   throw invalid(

@@ -15,6 +15,7 @@ import {
   openLog,
   openTickOracle,
   probeWriteWay,
+  type RecoveryMode,
   type TickOracle,
   TidelogError,
   type WriteMode,
@@ -39,6 +40,8 @@ export interface LocalLogsOptions {
   queueBytes: number
   recordBytesMax: number
   writeDeadlineMs: number
+  /** What an opening does with an end that was left unfinished; of the catalog too. */
+  recovery: RecoveryMode
   /** Null: what the probe of the device finds. */
   writeMode: WriteMode | null
   writeDepth: number | null
@@ -113,6 +116,7 @@ export class LocalLogs implements LogStoreOpener {
       queueBytes: options.queueBytes,
       recordBytesMax: options.recordBytesMax,
       writeDeadlineMs: options.writeDeadlineMs,
+      recovery: options.recovery,
       ...(isCatalog
         ? { durability: 'disk', cacheBytes: CATALOG_CACHE_BYTES, segmentBytes: CATALOG_SEGMENT_BYTES }
         : {

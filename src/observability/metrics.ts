@@ -22,6 +22,8 @@ export interface MetricsSources {
   groups(): readonly GroupStatus[]
   /** Of a pchannel's log; undefined where there is none. */
   logFigures(pchannel: number): LogFigures | undefined
+  /** What lies in the quarantine of a pchannel's log; undefined while it is not known. */
+  quarantinedBytes(pchannel: number): number | undefined
   pool(): { preparedBytes: number; misses: number }
   cacheUsedBytes(): number
   /** The file system of the data directory, as it said last. */
@@ -98,6 +100,7 @@ export class DaemonMetrics {
     this.#deliveredBytes = counter('tidelog_delivered_bytes_total', 'Bytes of frames sent to consumers.', ['pchannel'])
     this.#httpRequests = counter('tidelog_http_requests_total', 'Requests to the HTTP port, by status.', ['status'])
     registerLogMetrics(registry, sources)
+    registerQuarantineMetric(registry, sources)
     registerProcessMetrics(registry, sources)
   }
 
@@ -234,6 +237,22 @@ function registerLogMetrics(registry: Registry, sources: MetricsSources): void {
       for (const status of sources.groups()) {
         const figures = sources.logFigures(status.group)
         if (figures !== undefined) this.set({ pchannel: status.name }, figures.queuedBytes)
+      }
+    },
+  })
+}
+
+function registerQuarantineMetric(registry: Registry, sources: MetricsSources): void {
+  new Gauge({
+    name: 'tidelog_log_quarantine_bytes',
+    help: 'Bytes of the files in the quarantine of the log, which nothing removes but people. Measured once a minute.',
+    labelNames: ['pchannel'],
+    registers: [registry],
+    collect() {
+      for (const status of sources.groups()) {
+        const bytes = sources.quarantinedBytes(status.group)
+        if (bytes === undefined) this.remove({ pchannel: status.name })
+        else this.set({ pchannel: status.name }, bytes)
       }
     },
   })

@@ -25,6 +25,7 @@ function sampleMetrics(): DaemonMetrics {
     groups: () => [group, { ...group, group: 1, name: '1', state: 'failed' }],
     logFigures: (pchannel) =>
       pchannel === 0 ? { flushes: 5, flushSeconds: 0.25, rolls: 1, cuts: 0, queuedBytes: 10 } : undefined,
+    quarantinedBytes: (pchannel) => (pchannel === 0 ? 321 : undefined),
     pool: () => ({ preparedBytes: 1024, misses: 2 }),
     cacheUsedBytes: () => 77,
     space: () => ({ state: 'refusing', message: '', usedBytes: 3e9, freeBytes: 1e9, refusals: 12 }),
@@ -71,6 +72,7 @@ describe('metrics', () => {
       expect(lines).toContain('tidelog_log_state{pchannel="1",state="healthy"} 0')
       expect(lines).toContain('tidelog_log_watermark_seconds{pchannel="0"} 1700000000.5')
       expect(lines).toContain('tidelog_pool_misses_total 2')
+      expect(lines).toContain('tidelog_log_quarantine_bytes{pchannel="0"} 321')
       expect(lines).toContain('tidelog_data_free_bytes 1000000000')
       expect(lines).toContain('tidelog_data_used_ratio 0.75')
       expect(lines).toContain('tidelog_data_space_state{state="refusing"} 1')

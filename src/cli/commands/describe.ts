@@ -50,6 +50,9 @@ function logText(log: LogDescription): string {
       `term ${ownerTerm ?? '?'}, incarnation ${incarnation ?? '?'}`,
     ...log.origins.slice(-1).map((origin) => `  copy of ${origin.logId}, its own from LSN ${origin.forkLsn} on`),
     `  LSN ${firstLsn ?? '?'} to below ${nextLsn ?? '?'}${proven}`,
+    ...(log.quarantinedBytes > 0
+      ? [`  quarantine: ${bytesText(log.quarantinedBytes)}, which nothing removes but you`]
+      : []),
     ...log.quarantined.map((name) => `  quarantined: ${printable(name)}`),
     ...log.findings.map(({ severity, code, message }) => `  ${severity} ${code}: ${printable(message)}`),
   ]

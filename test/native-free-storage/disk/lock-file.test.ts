@@ -147,6 +147,49 @@ describe('the lock file', () => {
   })
 })
 
+describe('what takers that were killed left behind', () => {
+  const takers = ['0a', '0b', '0c'].map((digits) => digits.repeat(12))
+
+  /** Their own files, complete, as of processes that were killed before they had the lock. The last one is of `disk`. */
+  async function leave(disk: SimDisk): Promise<void> {
+    const dead = disk.nextProcess()
+    for (const [index, nonce] of takers.entries()) {
+      const { pid, bootId, startTime } = index === takers.length - 1 ? disk : dead
+      const file = await disk.create(`${directory}/LOCK.${nonce}.new`)
+      await file.write(Buffer.from(JSON.stringify({ pid, bootId, startTime, nonce }).padEnd(512)), 0)
+      await file.close()
+    }
+    dead.processCrash()
+  }
+
+  it('is removed by the next one that opens, and what a live one is writing stays', async () => {
+    const disk = freshDisk()
+    await leave(disk)
+    await acquire(disk.nextProcess())
+    expect((await disk.list(directory)).sort()).toEqual(['LOCK', `LOCK.${takers[2]}.new`, 'LOCK.spare'])
+  })
+
+  it('makes room for the next one on a full disk', async () => {
+    const disk = freshDisk()
+    await leave(disk)
+    disk.setFreeBytes(0)
+    const next = disk.nextProcess()
+    const lock = await acquire(next)
+    // One block for the lock, and one for the spare of the next time.
+    expect((await disk.list(directory)).sort()).toEqual(['LOCK', `LOCK.${takers[2]}.new`, 'LOCK.spare'])
+    await lock.release()
+  })
+
+  it('is no reason to take what a live one is writing', async () => {
+    const disk = freshDisk()
+    await leave(disk)
+    for (const nonce of takers.slice(0, 2)) await disk.unlink(`${directory}/LOCK.${nonce}.new`)
+    disk.setFreeBytes(0)
+    expect(await failureOf(acquire(disk.nextProcess()))).toMatchObject({ code: 'DISK_FULL', retriable: true })
+    expect(await disk.list(directory)).toEqual([`LOCK.${takers[2]}.new`])
+  })
+})
+
 describe('the kernel lock on top of it', () => {
   it('is held as long as the lock, and refuses by itself', async () => {
     const first = freshDisk()
