@@ -2,6 +2,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { within } from '../../bench/harness/deadline.mjs'
 
 const ATTACH_LIMIT_MS = 20_000
@@ -75,4 +77,52 @@ export function openPaths(pid: number, directory: string): string[] {
     }
   }
   return [...paths].sort()
+}
+
+const program = join(import.meta.dirname, '..', '..', 'bin', 'tidelog.js')
+const START_LIMIT_MS = 60_000
+
+/** A daemon in which a system call fails with EIO, from the n-th on, counted from the start of the process. */
+export class FaultyStart {
+  /** Null: it ended before it listened. */
+  readonly listen: string | null
+  readonly #child: ChildProcess
+
+  private constructor(child: ChildProcess, listen: string | null) {
+    this.#child = child
+    this.listen = listen
+  }
+
+  static async start(data: string, { call, n, mode }: { call: string; n: number; mode: string }): Promise<FaultyStart> {
+    // With -D the tracer is a grandchild: this child is the daemon itself.
+    const faults = ['-D', '-f', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:error=EIO:when=${n}+`]
+    const flags = ['--data', data, '--listen', '127.0.0.1:0', '--http', 'none', '--log-level', 'error']
+    const args = [...faults, process.execPath, program, 'serve', '--json', ...flags, '--write-mode', mode]
+    args.push('--write-depth', process.env.TIDELOG_TEST_WRITE_DEPTH ?? '2', '--drain-timeout', '2s')
+    const child = spawn('strace', args, { stdio: ['ignore', 'pipe', 'ignore'] })
+    const line = new Promise<string | null>((resolve, reject) => {
+      createInterface(child.stdout!).once('line', resolve)
+      child.once('error', reject)
+      child.once('close', () => resolve(null))
+    })
+    try {
+      const said = await within(line, START_LIMIT_MS, 'the start of a daemon with faults')
+      return new FaultyStart(child, said === null ? null : JSON.parse(said).listen)
+    } catch (error) {
+      child.kill('SIGKILL')
+      throw error
+    }
+  }
+
+  /** In order, as far as it goes: its disk fails. Idempotent. */
+  async end(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
+    const ended = once(this.#child, 'close')
+    this.#child.kill('SIGTERM')
+    try {
+      await within(ended, START_LIMIT_MS, 'the end of a daemon with faults')
+    } finally {
+      this.#child.kill('SIGKILL')
+    }
+  }
 }
