@@ -147,7 +147,28 @@ export function decodeFrameHeader(
   const checksum = readBigU64(source, offset + CHECKSUM)
   const covered = source.subarray(offset + MAGIC_AT, offset + headerLength)
   if (hash64(covered, salt ^ BigInt(position)) !== checksum) return null
+  return readFields(source, offset, headerLength, checksum, position)
+}
 
+/**
+ * The header at `offset` as `decodeFrameHeader` gives it, but without its checksum: for a file whose salt nobody knows.
+ * It is believed no more than its own position, its lengths, and what the caller compares.
+ */
+export function decodeUnsaltedHeader(source: Buffer, offset: number, position: number): FrameHeader | null {
+  if (offset + FRAME_HEADER_BYTES > source.length || !looksLikeFrame(source, offset)) return null
+  if (source[offset + HEADER_LENGTH] !== FRAME_HEADER_BYTES || source[offset + VERSION] !== FRAME_VERSION) return null
+  if (source[offset + FLAGS] !== 0 || source[offset + KIND]! > KIND_MAX) return null
+  return readFields(source, offset, FRAME_HEADER_BYTES, readBigU64(source, offset + CHECKSUM), position)
+}
+
+/** Throws FORMAT_UNKNOWN. */
+function readFields(
+  source: Buffer,
+  offset: number,
+  headerLength: number,
+  checksum: bigint,
+  position: number,
+): FrameHeader | null {
   const version = source[offset + VERSION]!
   const kind = source[offset + KIND]!
   const flags = source[offset + FLAGS]!

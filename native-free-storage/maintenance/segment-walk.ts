@@ -58,18 +58,26 @@ export interface WalkOptions {
   chain: bigint | undefined
   /** Without it only headers and heads are verified. */
   content: boolean
+  /** How a header is read; by default with the salt of the segment. As `decodeFrameHeader`. */
+  decode?: DecodeHeader
 }
+
+/** The header at `offset` of `bytes`, which stands at `position` of the file; null: there is none. */
+export type DecodeHeader = (bytes: Buffer, offset: number, position: number) => FrameHeader | null
 
 export async function* walkSegment(opened: OpenSegment, options: WalkOptions): AsyncGenerator<WalkedFrame, void> {
   const { header: segment } = opened
   const window = new Window(opened, options.end)
+  const decode: DecodeHeader =
+    options.decode ??
+    ((bytes, offset, position) => decodeFrameHeader(bytes, offset, bytes.length, segment.salt, position))
   let { lsn, chain } = options
   let tickFloor = segment.baseTimeTick
   for (let position = options.from; position < options.end; ) {
     const start = await window.at(position, HEADER_BYTES_MAX)
     const frame = blank(position, lsn)
     try {
-      frame.header = decodeFrameHeader(start, 0, start.length, segment.salt, position)
+      frame.header = decode(start, 0, position)
     } catch (error) {
       noteFault(frame, error)
     }
@@ -80,7 +88,7 @@ export async function* walkSegment(opened: OpenSegment, options: WalkOptions): A
         frame.faults.push(start.length === 0 ? 'the file ends before it' : 'its header is not valid')
       }
       frame.header = null
-      frame.nextPosition = await nextFrameFrom(window, segment.salt, position + FRAME_STEP_BYTES, options.end, lsn ?? 0)
+      frame.nextPosition = await nextFrameFrom(window, decode, position + FRAME_STEP_BYTES, options.end, lsn ?? 0)
       yield frame
       position = frame.nextPosition
       lsn = undefined
@@ -200,14 +208,20 @@ function noteFault(frame: WalkedFrame, error: unknown): void {
 }
 
 /** The next position at which a valid frame of this file stands, or the end. */
-async function nextFrameFrom(window: Window, salt: bigint, from: number, end: number, lsn: number): Promise<number> {
+async function nextFrameFrom(
+  window: Window,
+  decode: DecodeHeader,
+  from: number,
+  end: number,
+  lsn: number,
+): Promise<number> {
   for (let block = from; block < end; block += WINDOW_BYTES) {
     const bytes = await window.at(block, WINDOW_BYTES + HEADER_BYTES_MAX)
     const last = Math.min(WINDOW_BYTES, bytes.length - 16)
     for (let offset = 0; offset < last; offset += FRAME_STEP_BYTES) {
       if (!looksLikeFrame(bytes, offset)) continue
       try {
-        const header = decodeFrameHeader(bytes, offset, bytes.length, salt, block + offset)
+        const header = decode(bytes, offset, block + offset)
         if (header !== null && header.baseLsn >= lsn) return block + offset
       } catch {
         return block + offset

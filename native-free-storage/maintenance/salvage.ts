@@ -1,0 +1,299 @@
+/**
+ * Gets every intact record out of a log of which any file may be damaged or gone, into a new log in another directory.
+ * Records keep LSN, tick, vchannel, type, properties and payload; for what is missing the new log has gap frames with
+ * the reason "lost". What is salvaged is read and never written, not even a lock. Memory does not grow with the log.
+ */
+import { makeDirectories, makeNameDurable } from '../disk/directories.ts'
+import { isDiskError } from '../disk/disk.ts'
+import type { Environment } from '../environment.ts'
+import { TidelogError } from '../errors.ts'
+import { loadChecksum } from '../format/checksum.ts'
+import { FrameKind } from '../format/frame-header.ts'
+import type { Durability } from '../format/manifest.ts'
+import type { Ownership } from '../log/flush.ts'
+import { belongsTo } from '../segment/lineage.ts'
+import { DEFAULT_SEGMENT_BYTES } from '../segment/segment-size.ts'
+import { namesIn } from './log-survey.ts'
+import { indexedOnly, type KnownManifest, knownLease, knownManifest } from './salvage-evidence.ts'
+import { framesOf, type SalvagedFrame, sealOf } from './salvage-frames.ts'
+import { planSalvage, type SalvagePlan, type SalvageSegment } from './salvage-plan.ts'
+import { Assumptions, SalvageLosses, type SalvageReport } from './salvage-report.ts'
+import { compareOwners, type SalvageSource, salvageSources } from './salvage-source.ts'
+import { SalvageWriter } from './salvage-writer.ts'
+
+export interface SalvageOptions {
+  /** Also what stands in `quarantine/`, for LSNs that are lost otherwise. */
+  quarantine?: boolean | undefined
+  /** Where the manifest does not tell; default `disk`. */
+  durability?: Durability | undefined
+  /** Of the new log's files; default 64 MiB. */
+  segmentBytes?: number | undefined
+  /** A directory whose lease bounds the ticks as well: a data directory. */
+  leaseDirectory?: string | undefined
+  /** Told the vchannels of each frame that is taken. */
+  onVchannels?: ((names: readonly string[]) => void) | undefined
+}
+
+/**
+ * Salvages the log in `directory` to `out`, which must be missing or empty.
+ *
+ * Errors: LOG_MISSING (nothing in `directory` can be of a log), INVALID_ARGUMENT (`out` is not empty, or lies in
+ * `directory`), DISK_FULL (retriable), IO_FAILED. What was begun stays in `out`, without a manifest.
+ */
+export async function salvageLog(
+  environment: Environment,
+  directory: string,
+  out: string,
+  options: SalvageOptions = {},
+): Promise<SalvageReport> {
+  await loadChecksum()
+  const path = withoutSlash(directory)
+  const target = withoutSlash(out)
+  try {
+    return await new Salvage(environment, path, target, options).run()
+  } catch (error) {
+    throw explained(error, path, target)
+  }
+}
+
+/** Refuses a directory that is not empty, creates one that is missing. Throws INVALID_ARGUMENT. */
+export async function prepareSalvage(environment: Environment, from: string, out: string): Promise<void> {
+  if (out === from || out.startsWith(`${from}/`)) {
+    throw new TidelogError('INVALID_ARGUMENT', `${out} lies in ${from}, which is salvaged: choose another directory`)
+  }
+  await makeDirectories(environment.disk, out)
+  const names = await environment.disk.list(out)
+  if (names.length > 0) {
+    const what = names.sort().slice(0, 3).join(', ')
+    throw new TidelogError('INVALID_ARGUMENT', `${out} is not empty (${what}): choose a new or an empty directory`)
+  }
+  await makeNameDurable(environment.disk, out)
+}
+
+class Salvage {
+  readonly #environment: Environment
+  readonly #path: string
+  readonly #out: string
+  readonly #options: SalvageOptions
+  readonly #assumptions = new Assumptions()
+  readonly #losses = new SalvageLosses()
+  #plan!: SalvagePlan
+  #writer!: SalvageWriter
+  #firstLsn = 0
+  #records = 0
+
+  constructor(environment: Environment, path: string, out: string, options: SalvageOptions) {
+    this.#environment = environment
+    this.#path = path
+    this.#out = out
+    this.#options = options
+  }
+
+  async run(): Promise<SalvageReport> {
+    const { quarantine = false } = this.#options
+    const names = await namesIn(this.#environment, this.#path)
+    const sources = await salvageSources(this.#environment, this.#path, quarantine)
+    const manifest = await this.#manifest(names ?? [], sources)
+    const indexed = await indexedOnly(this.#environment, this.#path, names ?? [])
+    if (names === null || (sources.length === 0 && manifest.content === null && indexed.length === 0)) {
+      throw new TidelogError('LOG_MISSING', `nothing in ${this.#path} can be of a log`, { file: this.#path })
+    }
+    this.#plan = planSalvage(sources, manifest.content, this.#assumptions)
+    await prepareSalvage(this.#environment, this.#path, this.#out)
+    const logId = Buffer.from(this.#environment.randomBytes(16)).toString('hex')
+    const { segments } = this.#plan
+    const gone = indexed
+      .filter(({ id }) => !segments.some(({ copies }) => copies.some((copy) => copy.id === id)))
+      .filter(({ id }) => !manifest.content?.retired.some((retired) => retired.id === id))
+      .sort((a, b) => a.baseLsn - b.baseLsn)
+    this.#firstLsn = this.#beginning(manifest, gone[0]?.baseLsn)
+    this.#writer = new SalvageWriter(
+      {
+        environment: this.#environment,
+        directory: this.#out,
+        logId,
+        owner: newestOwner(sources, manifest),
+        durability: manifest.content?.durability ?? this.#options.durability ?? 'disk',
+        segmentBytes: this.#options.segmentBytes ?? DEFAULT_SEGMENT_BYTES,
+      },
+      this.#firstLsn,
+    )
+    try {
+      for (const segment of segments) await this.#take(segment)
+      for (const { nextLsn, baseLsn } of gone) await this.#reach(nextLsn ?? baseLsn, null)
+      await this.#end(manifest)
+      await this.#writer.finish(this.#firstLsn, await this.#bounds(manifest))
+    } catch (error) {
+      await this.#writer.abandon()
+      throw error
+    }
+    return {
+      path: this.#path,
+      out: this.#out,
+      logId,
+      originLogId: this.#plan.originLogId,
+      firstLsn: this.#firstLsn,
+      nextLsn: this.#writer.nextLsn,
+      records: this.#records,
+      frames: this.#writer.frames,
+      lost: this.#losses.ranges,
+      lostOmitted: this.#losses.omitted,
+      files: sources.map(({ report }) => report),
+      assumptions: this.#assumptions.list,
+      assumptionsOmitted: this.#assumptions.omitted,
+    }
+  }
+
+  /** Unless it is that of another log. */
+  async #manifest(names: readonly string[], sources: readonly SalvageSource[]): Promise<KnownManifest> {
+    const known = await knownManifest(this.#environment, this.#path, names, this.#assumptions)
+    const { content } = known
+    const headers = sources.map(({ header }) => header).filter((header) => header !== null)
+    if (content === null || headers.length === 0 || headers.some((header) => belongsTo(content, header))) return known
+    this.#assumptions.add(`the manifest is that of another log, ${content.logId}: it is not believed`)
+    return { content: null, doubtfulFirstLsn: null }
+  }
+
+  /** The LSN with which the log begins: below it everything was truncated away. */
+  #beginning({ content, doubtfulFirstLsn }: KnownManifest, goneLsn: number | undefined): number {
+    if (content !== null) return content.firstLsn
+    const [first] = this.#plan.segments
+    const lowest = Math.min(first?.baseLsn ?? Number.MAX_SAFE_INTEGER, goneLsn ?? Number.MAX_SAFE_INTEGER)
+    if (lowest === Number.MAX_SAFE_INTEGER) return 0
+    if (doubtfulFirstLsn !== null && doubtfulFirstLsn <= lowest) {
+      this.#assumptions.add(`the log begins with LSN ${doubtfulFirstLsn}, as the damaged manifest says`)
+      return doubtfulFirstLsn
+    }
+    const header = first?.copies[0]?.header
+    const isFirst = header != null && header.previous === null && first!.baseLsn === lowest
+    if (isFirst || lowest === 0) return lowest
+    this.#assumptions.add(`LSN 0 to ${lowest - 1} are taken to be lost; they may have been truncated away`)
+    return 0
+  }
+
+  async #take(segment: SalvageSegment): Promise<void> {
+    // That it was begun here says that everything below had been given.
+    await this.#reach(Math.min(segment.baseLsn, segment.limitLsn), null)
+    for await (const found of framesOf(this.#environment, segment)) {
+      if (found.frame.header!.baseLsn >= segment.limitLsn) break
+      await this.#offer(found)
+    }
+    const seal = await sealOf(this.#environment, segment)
+    if (seal !== null) await this.#reach(Math.min(seal.nextLsn, segment.limitLsn), null)
+  }
+
+  async #offer({ source, frame }: SalvagedFrame): Promise<void> {
+    const header = frame.header!
+    const writer = this.#writer
+    const { report } = source
+    const nextLsn = frame.nextLsn!
+    if (header.kind === FrameKind.durableMarker || header.kind === FrameKind.fence) return
+    const place = `the frame at position ${header.position} of ${source.name}, LSN ${header.baseLsn} to ${nextLsn - 1},`
+    const isTick = header.kind === FrameKind.timeTick
+    if (isTick ? header.baseLsn < writer.nextLsn : nextLsn <= writer.nextLsn) return
+    if (header.baseLsn < writer.nextLsn) {
+      if (header.kind === FrameKind.gap) return await this.#skip(frame, source)
+      if (writer.frames > 0) return this.#assumptions.add(`${place} overlaps what is there already: it was left out`)
+      // A truncation ended within it.
+      writer.beginAt(header.baseLsn)
+    }
+    if (header.baseTimeTick < writer.tickFloor) {
+      return this.#assumptions.add(`${place} has a tick below those before it: it was left out`)
+    }
+    await this.#reach(header.baseLsn, header.baseTimeTick)
+    if (header.kind === FrameKind.gap) return await this.#skip(frame, source)
+    await writer.add(frame)
+    if (header.recordCount === 0) return
+    report.state = 'used'
+    report.frames++
+    const records = Math.min(header.recordCount, nextLsn - this.#firstLsn)
+    report.records += records
+    this.#records += records
+    this.#options.onVchannels?.(frame.head!.vchannels)
+  }
+
+  /** A gap of the log that is salvaged. What was lost before is not counted as lost once more. */
+  async #skip(frame: SalvagedFrame['frame'], source: SalvageSource): Promise<void> {
+    const { reason } = frame.gap!
+    if (reason === 'lost') await this.#fallBack(frame.nextLsn!, null)
+    if (frame.nextLsn! > this.#writer.nextLsn) await this.#writer.gap(frame.nextLsn!, reason)
+    if (source.report.state === 'empty') source.report.state = 'used'
+  }
+
+  /** All LSNs below `lsn` were given: those that are not there are lost. `tickBelow`: of what comes next. */
+  async #reach(lsn: number, tickBelow: bigint | null): Promise<void> {
+    if (lsn <= this.#writer.nextLsn) return
+    await this.#fallBack(lsn, tickBelow)
+    if (lsn > this.#writer.nextLsn) await this.#lose(lsn)
+  }
+
+  async #lose(behind: number): Promise<void> {
+    this.#losses.add(this.#writer.nextLsn, behind - 1)
+    await this.#writer.gap(behind, 'lost')
+  }
+
+  /** What the quarantine has of the LSNs from the next one to `behind`, as long as its ticks fit. */
+  async #fallBack(behind: number, tickBelow: bigint | null): Promise<void> {
+    for (const segment of this.#plan.fallbacks) {
+      if (this.#writer.nextLsn >= behind) return
+      for await (const found of framesOf(this.#environment, segment)) {
+        const { header, nextLsn } = found.frame
+        const { kind, baseLsn, baseTimeTick, recordCount } = header!
+        if (kind !== FrameKind.records || baseLsn < this.#writer.nextLsn) continue
+        if (nextLsn! > behind) break
+        if (baseTimeTick < this.#writer.tickFloor) continue
+        if (tickBelow !== null && baseTimeTick + BigInt(recordCount) > tickBelow) continue
+        if (baseLsn > this.#writer.nextLsn) await this.#lose(baseLsn)
+        this.#assumptions.add(`records of ${found.source.name} stand for LSNs that are lost in the log`)
+        await this.#offer(found)
+      }
+    }
+  }
+
+  /** What is known to have been given behind the last frame that is there. */
+  async #end({ content }: KnownManifest): Promise<void> {
+    const last = this.#plan.segments.at(-1)
+    if (content !== null) {
+      await this.#reach(content.nextLsn, null)
+      return
+    }
+    const seal = last === undefined ? null : await sealOf(this.#environment, last)
+    if (seal?.nextSegmentId == null) return
+    const lsn = this.#writer.nextLsn
+    this.#losses.add(lsn, null)
+    this.#assumptions.add(`the segment ${seal.nextSegmentId} was to follow, from LSN ${lsn}: it is taken to be lost`)
+  }
+
+  async #bounds({ content }: KnownManifest): Promise<{ tickBound: bigint | null; lsnBound: number }> {
+    const own = await knownLease(this.#environment, this.#path)
+    const { leaseDirectory } = this.#options
+    const shared = leaseDirectory === undefined ? null : await knownLease(this.#environment, leaseDirectory)
+    if (own === null && shared === null) {
+      this.#assumptions.add('there is no valid lease: ticks go on above those of the records')
+    }
+    let tickBound = own?.tickBound ?? null
+    if (shared !== null && (tickBound === null || shared.tickBound > tickBound)) tickBound = shared.tickBound
+    return { tickBound, lsnBound: content?.durability === 'os' ? (own?.lsnBound ?? 0) : 0 }
+  }
+}
+
+function newestOwner(sources: readonly SalvageSource[], { content }: KnownManifest): Ownership {
+  const owners = sources.filter(({ report }) => report.state !== 'foreign').map(({ owner }) => owner)
+  if (content !== null) owners.push({ ownerTerm: content.ownerTerm, incarnation: content.incarnation })
+  const newest = owners.sort(compareOwners).at(-1)
+  return { ownerTerm: newest?.ownerTerm ?? 0, incarnation: Math.max(1, newest?.incarnation ?? 1) }
+}
+
+function withoutSlash(path: string): string {
+  return path.length > 1 ? path.replace(/\/+$/, '') : path
+}
+
+function explained(error: unknown, path: string, out: string): unknown {
+  if (!isDiskError(error)) return error
+  if (error.code === 'ENOSPC') {
+    const message = `no space for what is salvaged in ${out}: delete it, make room and begin again`
+    return new TidelogError('DISK_FULL', message, { retriable: true, cause: error })
+  }
+  const message = `the salvage of ${path} to ${out} failed: ${error.message}`
+  return new TidelogError('IO_FAILED', message, { file: error.path, cause: error })
+}
