@@ -33,6 +33,7 @@ export const storageErrorCodes = [
   'TERM_STALE',
   'TICK_TOO_FAR_AHEAD',
   'TIMEOUT',
+  'UNDO_REFUSED',
 ] as const
 
 export type StorageErrorCode = (typeof storageErrorCodes)[number]

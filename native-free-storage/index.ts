@@ -13,6 +13,12 @@ export {
   type SpaceStatus,
   type SpaceWatch,
 } from './disk/space-watch.ts'
+export {
+  measureSyncLatency,
+  type ParallelWrites,
+  type SyncLatency,
+  type SyncMeasurement,
+} from './disk/sync-latency.ts'
 export { probeWriteWay, type WriteMode, type WriteWay } from './disk/write-probe.ts'
 export type { Clock, Environment, KernelLock, Processes, ProcessIdentity, Timer } from './environment.ts'
 export {
@@ -61,5 +67,9 @@ export {
   type Verification,
 } from './maintenance/findings.ts'
 export { type Quarantine, quarantineOf } from './maintenance/quarantine.ts'
+export { type RepairOptions, type RepairReport, repairLog } from './maintenance/repair.ts'
+export type { LsnRange } from './maintenance/repair-frames.ts'
+export type { RepairAction, RepairMode } from './maintenance/repair-plan.ts'
+export { type UndoReport, undoRepair } from './maintenance/repair-undo.ts'
 export { findLogs, verify, verifyLease, verifyLog } from './maintenance/verify.ts'
 export { type FilePool, openFilePool } from './segment/file-pool.ts'

@@ -13,6 +13,7 @@ import { findManifest } from '../log/manifest-store.ts'
 import type { Lineage } from '../segment/lineage.ts'
 import { type Finding, finding } from './findings.ts'
 import { headerFindings, membersOf, strayFinding } from './log-members.ts'
+import { parseJournalName } from './repair-journal.ts'
 import { type SurveyedSegment, surveySegment, withLineage } from './surveyed-segment.ts'
 
 export { openSurveyed, type SurveyedSegment } from './surveyed-segment.ts'
@@ -67,7 +68,9 @@ export async function surveyLog(environment: Environment, directory: string): Pr
       .sort((a, b) => a - b),
     segments,
     others: all.filter((segment) => !members.has(segment)),
-    quarantined: (await namesIn(environment, `${directory}/quarantine`)) ?? [],
+    quarantined: ((await namesIn(environment, `${directory}/quarantine`)) ?? []).filter(
+      (name) => parseJournalName(name) === null,
+    ),
     writerRunning: await isWriterRunning(environment, directory),
     findings,
   }

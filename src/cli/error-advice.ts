@@ -227,6 +227,11 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     safe: 'Everything that was acknowledged. For an append, the outcome says `not-written` or `unknown`.',
     next: 'Try again; if it stays, look at the health of the daemon (`tidelog status`) and of the disk.',
   },
+  UNDO_REFUSED: {
+    meaning: 'A repair cannot be undone: there was none, or the log was written to since.',
+    safe: 'Everything: nothing was changed.',
+    next: 'Keep the repaired log. What the repair took out is in `quarantine/`; `tidelog salvage --quarantine` reads it.',
+  },
   USAGE: {
     meaning: 'The command line is wrong: an unknown command, flag or form of a value.',
     safe: nothingTried,
