@@ -315,10 +315,15 @@ export class Log implements AsyncDisposable {
     assert(manifests !== null, 'only a writer truncates')
     if (lsn <= this.#state.firstLsn) return
     while (true) {
+      await manifests.settled()
       const { segments } = this.#state
-      // The last segment stays: numbering goes on behind it.
+      // The segment that the manifest names as the tail stays, although a roll has left it: when its change of the manifest
+      // has failed (a full disk delays it), the next open begins there. The last segment stays: numbering goes on behind it.
+      const tailId = manifests.content.tail?.id
+      const mayGo = ({ id }: SegmentEntry, next: SegmentEntry | undefined): boolean =>
+        id !== tailId && next !== undefined && next.baseLsn <= lsn
       let gone = 0
-      while (gone < segments.length - 1 && gone < RETIRED_MAX && segments[gone + 1]!.baseLsn <= lsn) gone++
+      while (gone < RETIRED_MAX && gone < segments.length && mayGo(segments[gone]!, segments[gone + 1])) gone++
       const retired = segments.slice(0, gone).map(({ id, baseLsn }) => ({ id, baseLsn }))
       const first = segments[gone]
       await manifests.publish((content) => ({
