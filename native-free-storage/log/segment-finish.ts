@@ -1,5 +1,6 @@
 /** The end of a segment's life as the active one: its seal, then what may follow at leisure (trim, index). */
 
+import { isDiskError } from '../disk/disk.ts'
 import { hash64 } from '../format/checksum.ts'
 import { encodeFrameHeader, FRAME_HEADER_BYTES, FrameKind } from '../format/frame-header.ts'
 import { encodeSeal, SEAL_BODY_BYTES } from '../format/seal.ts'
@@ -50,7 +51,12 @@ export const finishSegment = {
       },
       header.salt,
     )
-    await writer.writeSeal(bytes)
+    try {
+      await writer.writeSeal(bytes)
+    } catch (error) {
+      if (isDiskError(error, 'ENOSPC')) await removePart(writer, position)
+      throw error
+    }
   },
 
   /** Writes the index and trims the file to its end, in this order: a trimmed segment has had its index. */
@@ -63,6 +69,16 @@ export const finishSegment = {
     }
     await writer.file.close().catch(() => {})
   },
+}
+
+/** A part of a seal is none: without room for all of it the next manifest alone says where the segment ends. */
+async function removePart({ file }: SegmentWriter, position: number): Promise<void> {
+  try {
+    await file.truncate(position)
+    await file.sync()
+  } catch {
+    // `verify` tells of it as of a seal that is damaged; nothing rests on it.
+  }
 }
 
 /** Nothing depends on it. */

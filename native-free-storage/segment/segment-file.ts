@@ -67,7 +67,8 @@ export class SegmentFiles {
       if (--shared.users > 0) return
       if (this.#handles.get(key) === shared) this.#handles.delete(key)
       const opened = await shared.opening.catch(() => undefined)
-      await opened?.file.close()
+      // It was only read: nothing rests on how that ends.
+      await opened?.file.close().catch(() => {})
     }
     try {
       const { file, header } = await shared.opening
