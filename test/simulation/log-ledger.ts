@@ -201,7 +201,7 @@ export class Ledger {
     let lastTick = 0n
     const skipped = [...gaps]
     const skip = (upTo: number): void => {
-      while (skipped[0] !== undefined && skipped[0].firstLsn <= upTo) {
+      while (skipped[0] !== undefined && skipped[0].firstLsn <= Math.max(upTo, expected)) {
         const gap = skipped.shift()!
         const end = gap.firstLsn + gap.count
         demand(gap.firstLsn <= expected && end >= expected, () => `a gap at ${gap.firstLsn}, expected was ${expected}`)

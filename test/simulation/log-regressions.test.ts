@@ -68,3 +68,70 @@ it('a segment that holds durable markers alone gives its place to the next one: 
     disk.powerLoss()
   }
 })
+
+it('a truncation leaves the segment that the manifest names as the tail, when the change after a roll could not be written', async () => {
+  let tried = 0
+  for (const fail of ['ENOSPC', 'EIO']) {
+    const disk = newDisk({ names: 'strict', seed: 1 })
+    const session = new Session(disk, ways[2]!, 1)
+    session.ledger.askedFirstLsn = Number.POSITIVE_INFINITY
+    await session.open({ segmentBytes: 16_384 })
+    await session.submit(9_000)
+    // The change of the manifest that follows the roll fails in the background.
+    const heal = disk.inject(({ kind, path }) => {
+      return kind === 'create' && path.includes('/MANIFEST-') ? { fail } : undefined
+    })
+    const spare = disk.inject(({ kind, path }) => {
+      return kind === 'rename' && path.includes('/MANIFEST.spare') ? { fail } : undefined
+    })
+    await session.submit(9_000)
+    await session.sleep(1)
+    heal()
+    spare()
+    if (session.log.nextLsn === 2) tried++
+    await session.ledger.truncate(session.log, session.log.nextLsn).catch(() => {})
+    session.dies()
+    await session.open()
+    await session.ledger.check(session.log)
+    await session.close()
+    await readBack(session)
+    disk.powerLoss()
+  }
+  expect(tried).toBeGreaterThan(0)
+})
+
+it('the part of a seal that a full disk took is removed: the manifest alone says where the segment ends', async () => {
+  for (let short = 1; short < 512; short += 73) {
+    const disk = newDisk({ names: 'strict', seed: short })
+    const session = new Session(disk, ways[0]!, short)
+    await session.open()
+    await session.submit(100, 200)
+    disk.inject(({ kind, path, length }) => {
+      const isSeal = kind === 'write' && length === 512 && /\.(seg|new|prep)$/.test(path)
+      return isSeal ? { short, fail: 'ENOSPC' } : undefined
+    })
+    await session.close()
+    const environment = logEnvironment(disk, short)
+    const { findings } = await verifyLog(environment, logDirectory)
+    expect(findings.filter(({ severity }) => severity !== 'info')).toEqual([])
+    disk.powerLoss()
+  }
+})
+
+it('a file that was only read and cannot be closed is no failure of the read', async () => {
+  const disk = newDisk({ names: 'strict', seed: 1 })
+  const session = new Session(disk, ways[0]!, 1)
+  await session.open({ cacheBytes: 0 })
+  for (let i = 0; i < 5; i++) await session.submit(20_000)
+  await session.log.close()
+  await session.open({ cacheBytes: 0 })
+  let failed = 0
+  disk.inject(({ kind, path }) => {
+    if (kind !== 'close' || !path.endsWith('.seg')) return undefined
+    failed++
+    return { fail: 'EIO' }
+  })
+  await session.ledger.check(session.log)
+  expect(failed).toBeGreaterThan(0)
+  disk.powerLoss()
+})
