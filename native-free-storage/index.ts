@@ -3,7 +3,7 @@
 export { CacheBudget } from './cache/frame-cache.ts'
 export { type Disk, DiskError, type DiskFile, type DiskSpace, isDiskError } from './disk/disk.ts'
 export { checkDirectoryFit } from './disk/file-system-names.ts'
-export { acquireLock, type Lock } from './disk/lock-file.ts'
+export { acquireLock, type Lock, lockHolder } from './disk/lock-file.ts'
 export { nodeEnvironment } from './disk/node-environment.ts'
 export {
   openSpaceWatch,

@@ -95,7 +95,7 @@ export interface ManifestTail extends SegmentName {
 export interface LogOrigin {
   /** 32 hex digits. */
   logId: string
-  /** The first LSN that need not be the same in both. Its segments begin at or below it. */
+  /** The first LSN that need not be the same in both: its segments begin below it. */
   forkLsn: number
 }
 

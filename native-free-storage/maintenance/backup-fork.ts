@@ -8,7 +8,7 @@ import { segmentFileName } from '../format/file-names.ts'
 import { FRAME_HEADER_BYTES } from '../format/frame-header.ts'
 import { GAP_BODY_BYTES } from '../format/gap.ts'
 import type { LogOrigin, ManifestContent } from '../format/manifest.ts'
-import { encodeSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
+import { encodeSegmentHeader, type SegmentHeader } from '../format/segment-header.ts'
 import { machineBootId } from '../log/boot-id.ts'
 import { buildFlush, lastTickOfFlush } from '../log/flush.ts'
 import { FlushBuffers } from '../log/flush-buffers.ts'
@@ -77,13 +77,17 @@ function originsOf(original: ManifestContent, forkLsn: number, firstBaseLsn: num
   return [...before, { logId: original.logId, forkLsn }]
 }
 
+/** No LSN of it is proven: the segment of the copy, with the same base LSN, takes its place. */
+export function isUnshared({ entry, proven }: Pick<FoundTail, 'entry' | 'proven'>): boolean {
+  return proven.nextLsn === entry.baseLsn
+}
+
 function forkHeader(
   environment: Environment,
   content: ManifestContent,
   { entry, header, proven }: FoundTail,
   forkLsn: number,
 ): SegmentHeader {
-  const isEmpty = proven.position <= SEGMENT_HEADER_BYTES
   return {
     logId: content.logId,
     segmentId: randomSegmentId(environment),
@@ -93,7 +97,9 @@ function forkHeader(
     incarnation: content.incarnation,
     salt: randomSalt(environment),
     alignment: header.alignment,
-    previous: isEmpty ? header.previous : { id: entry.id, end: proven.position, chain: proven.chain },
+    previous: isUnshared({ entry, proven })
+      ? header.previous
+      : { id: entry.id, end: proven.position, chain: proven.chain },
     replaced: null,
     oldestOpenTransaction: null,
     ...originOf(content),

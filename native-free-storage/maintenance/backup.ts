@@ -10,7 +10,6 @@ import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
 import type { ManifestContent } from '../format/manifest.ts'
-import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
 import { BACKUP_MARK, refuseIncompleteBackup } from '../log/incomplete-backup.ts'
 import type { SegmentEntry } from '../log/log-view.ts'
 import { findManifest, ManifestStore } from '../log/manifest-store.ts'
@@ -18,7 +17,7 @@ import { verifiedSuffix } from '../recovery/carry-over.ts'
 import { type FoundSegments, findSegments } from '../recovery/find-tail.ts'
 import { SegmentFiles } from '../segment/segment-file.ts'
 import { type BackupCounts, BackupFiles } from './backup-files.ts'
-import { writeFork } from './backup-fork.ts'
+import { isUnshared, writeFork } from './backup-fork.ts'
 import { copyLease } from './backup-lease.ts'
 import { placeSegment } from './backup-segment.ts'
 import { isWriterRunning } from './log-survey.ts'
@@ -108,6 +107,11 @@ export async function beginBackup(environment: Environment, out: string): Promis
 export async function finishBackup(environment: Environment, out: string): Promise<void> {
   await environment.disk.unlink(`${out}/${BACKUP_MARK}`)
   await environment.disk.syncDirectory(out)
+}
+
+/** The lease of a data directory, after its logs. Nothing where there is none. */
+export async function backupLease(environment: Environment, from: string, out: string): Promise<void> {
+  await copyLease(environment, new BackupFiles(environment, from, out, false), from, [], 0n)
 }
 
 /** Before anything is created: a wrong path leaves nothing behind. */
@@ -203,11 +207,9 @@ async function copyOnce(
   }
 }
 
-/** The segments of the original that the copy has too: all of them, without a tail of which nothing is proven. */
+/** The segments of the original that the copy has too: all of them, without a tail of which no LSN is proven. */
 function sharedSegments({ entries, tail }: FoundSegments): readonly SegmentEntry[] {
-  return tail === null || tail.proven.position > SEGMENT_HEADER_BYTES
-    ? entries
-    : entries.filter((entry) => entry !== tail.entry)
+  return tail === null || !isUnshared(tail) ? entries : entries.filter((entry) => entry !== tail.entry)
 }
 
 /**

@@ -20,13 +20,13 @@ export function originOf({ origins }: Lineage): Pick<SegmentHeader, 'originLogId
 }
 
 /**
- * Whether the header is that of a log of the lineage, in the range of LSNs that this log wrote: from the fork before to
- * its own, both included, since a segment that begins at a fork may hold no LSN.
+ * Whether the header is that of a log of the lineage, in the range of LSNs that are that log's: from the fork before up to
+ * its own.
  */
 export function belongsTo({ logId, origins }: Lineage, header: Pick<SegmentHeader, 'logId' | 'baseLsn'>): boolean {
   let from = 0
   for (const origin of origins) {
-    if (header.logId === origin.logId) return header.baseLsn >= from && header.baseLsn <= origin.forkLsn
+    if (header.logId === origin.logId) return header.baseLsn >= from && header.baseLsn < origin.forkLsn
     from = origin.forkLsn
   }
   return header.logId === logId && header.baseLsn >= from

@@ -1,6 +1,7 @@
 /** The commands put together: what `tidelog --help` shows. */
 import { Command } from 'commander'
 import type { CommandContext } from './command-context.ts'
+import { addBackup } from './commands/backup.ts'
 import { addConfig } from './commands/config.ts'
 import { addConsume } from './commands/consume.ts'
 import { addDescribe } from './commands/describe.ts'
@@ -49,6 +50,7 @@ export function buildProgram(context: CommandContext, version: string): Command 
     addDescribe,
     addDump,
     addVerify,
+    addBackup,
     addConfig,
   ]) {
     add(program, context)

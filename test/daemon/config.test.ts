@@ -39,6 +39,7 @@ describe('configuration', () => {
       retentionBytes: null,
       retentionAgeMs: null,
       writeDeadlineMs: 30_000,
+      recovery: 'tail',
       diskWarnPercent: 80,
       diskRefusePercent: 90,
       diskWarnFreeBytes: null,

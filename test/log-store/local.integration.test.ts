@@ -17,6 +17,7 @@ const options: LocalLogsOptions = {
   queueBytes: 4 * MIB,
   recordBytesMax: MIB,
   writeDeadlineMs: 30_000,
+  recovery: 'tail' as const,
   writeMode: (process.env.TIDELOG_TEST_WRITE_MODE as WriteMode | undefined) ?? 'dsync',
   writeDepth: Number(process.env.TIDELOG_TEST_WRITE_DEPTH ?? 2),
   retentionBytes: null,

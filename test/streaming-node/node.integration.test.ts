@@ -22,6 +22,7 @@ async function openNode(): Promise<StreamingNode> {
     queueBytes: 8 * MIB,
     recordBytesMax: MIB,
     writeDeadlineMs: 30_000,
+    recovery: 'tail',
     writeMode: (process.env.TIDELOG_TEST_WRITE_MODE as WriteMode | undefined) ?? 'dsync',
     writeDepth: Number(process.env.TIDELOG_TEST_WRITE_DEPTH ?? 2),
     retentionBytes: null,
