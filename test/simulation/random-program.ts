@@ -308,8 +308,11 @@ export class RandomProgram {
       } catch (error) {
         this.#demandKnown(error)
         const { code } = error as TidelogError
-        // A process whose lock file could not be removed still holds it.
-        demand(!isWell || (code === 'LOCKED' && attempt < 3), () => `the disk is well, and an open gives ${error}`)
+        // A process whose lock file could not be removed still holds it. One that was overtaken and does not know it yet
+        // may publish a manifest in between.
+        const isLocked = code === 'LOCKED' && attempt < 3
+        const isFenced = code === 'FENCED' && this.#overtaken.length > 0 && attempt < 10
+        demand(!isWell || isLocked || isFenced, () => `the disk is well, and an open gives ${error}`)
         this.#tell(`the open gives ${code}`)
         if (attempt > 0 || this.random.chance(0.5)) this.#heal()
         if (code === 'LOCKED' || this.random.chance(0.4)) this.#dies()

@@ -6,6 +6,20 @@ export interface RandomCounts extends ProgramCounts {
   seeds: number
 }
 
+export function noCounts(): RandomCounts {
+  return {
+    seeds: 0,
+    operations: 0,
+    openings: 0,
+    faults: 0,
+    powerLosses: 0,
+    deaths: 0,
+    rivals: 0,
+    acknowledged: 0,
+    refused: 0,
+  }
+}
+
 /** Says what to type to see it again, and what was done. */
 export class SeedFailure extends Error {
   constructor(file: string, seed: string, story: readonly string[], cause: unknown) {
@@ -25,6 +39,17 @@ export function* seedsFrom(first: string, count: number): Generator<string> {
 
 export async function runPrograms(file: string, seeds: Iterable<string>, counts: RandomCounts): Promise<void> {
   await loadChecksum()
+  // An error that nobody looks at is expensive by its stack; the one that is told can be had again with it.
+  const { stackTraceLimit } = Error
+  Error.stackTraceLimit = 0
+  try {
+    await runAll(file, seeds, counts)
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
+  }
+}
+
+async function runAll(file: string, seeds: Iterable<string>, counts: RandomCounts): Promise<void> {
   for (const seed of seeds) {
     const program = new RandomProgram(seed)
     try {
@@ -34,7 +59,7 @@ export async function runPrograms(file: string, seeds: Iterable<string>, counts:
     }
     counts.seeds++
     for (const key of Object.keys(program.counts) as (keyof ProgramCounts)[]) {
-      counts[key] = (counts[key] ?? 0) + program.counts[key]
+      counts[key] += program.counts[key]
     }
   }
 }

@@ -1,0 +1,29 @@
+/** Random programs of a log's users on a disk that fails: one a seed, checked against what the users know. */
+import { describe, expect, it } from 'vitest'
+import { budget } from '../budget.ts'
+import { noCounts, runPrograms, seedsFrom } from './random-runner.ts'
+
+const file = 'test/simulation/log-random.test.ts'
+const seed = process.env.TIDELOG_SEED ?? '1'
+const batches = 10
+
+describe('a log under a random program with random faults', () => {
+  const total = budget({ small: 120, ci: 16_000, soak: 1_000_000 })
+  const seeds = [...seedsFrom(seed, total)]
+  const counts = noCounts()
+  const each = Math.ceil(total / batches)
+  for (let batch = 0; batch * each < total; batch++) {
+    const part = seeds.slice(batch * each, (batch + 1) * each)
+    it(`keeps its promises: seeds ${part[0]} to ${part.at(-1)}`, async () => {
+      await runPrograms(file, part, counts)
+    })
+  }
+
+  it('ran all of them', () => {
+    const { seeds: run, operations, openings, faults, powerLosses, deaths, rivals, acknowledged, refused } = counts
+    console.log(
+      `random programs: ${run} seeds from ${seed}, ${operations} operations, ${openings} openings, ${faults} faults, ${powerLosses} power losses, ${deaths} deaths, ${rivals} rivals, ${acknowledged} appends acknowledged and ${refused} refused`,
+    )
+    expect(run).toBe(total)
+  })
+})
