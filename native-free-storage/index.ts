@@ -3,7 +3,7 @@
 export { CacheBudget } from './cache/frame-cache.ts'
 export { type Disk, DiskError, type DiskFile, type DiskSpace, isDiskError } from './disk/disk.ts'
 export { checkDirectoryFit } from './disk/file-system-names.ts'
-export { acquireLock, type Lock, lockHolder } from './disk/lock-file.ts'
+export { acquireLock, type Lock } from './disk/lock-file.ts'
 export { nodeEnvironment } from './disk/node-environment.ts'
 export {
   openSpaceWatch,
@@ -13,12 +13,6 @@ export {
   type SpaceStatus,
   type SpaceWatch,
 } from './disk/space-watch.ts'
-export {
-  measureSyncLatency,
-  type ParallelWrites,
-  type SyncLatency,
-  type SyncMeasurement,
-} from './disk/sync-latency.ts'
 export { probeWriteWay, type WriteMode, type WriteWay } from './disk/write-probe.ts'
 export type { Clock, Environment, KernelLock, Processes, ProcessIdentity, Timer } from './environment.ts'
 export {
