@@ -63,6 +63,7 @@ export {
 export { type Quarantine, quarantineOf } from './maintenance/quarantine.ts'
 export { type RepairOptions, type RepairReport, repairLog } from './maintenance/repair.ts'
 export type { LsnRange } from './maintenance/repair-frames.ts'
+export { keepInQuarantine, repairLease } from './maintenance/repair-lease.ts'
 export type { RepairAction, RepairMode } from './maintenance/repair-plan.ts'
 export { type UndoReport, undoRepair } from './maintenance/repair-undo.ts'
 export { findLogs, verify, verifyLease, verifyLog } from './maintenance/verify.ts'

@@ -17,10 +17,9 @@ import type { ManifestContent, ManifestTail } from '../format/manifest.ts'
 import { RETIRED_SEGMENTS_MAX } from '../format/manifest.ts'
 import type { SegmentEnd, SegmentHeader } from '../format/segment-header.ts'
 import { machineBootId } from '../log/boot-id.ts'
-import { LEASE_FILE, LeaseFile } from '../log/lease-file.ts'
+import { LEASE_FILE } from '../log/lease-file.ts'
 import { ManifestStore } from '../log/manifest-store.ts'
 import { randomSalt } from '../log/segment-files.ts'
-import { tickOf, tickToMs } from '../log/tick-oracle.ts'
 import { indexNameOf, writeIndexFile } from '../segment/index-file.ts'
 import { originOf } from '../segment/lineage.ts'
 import { rebuildIndex } from '../segment/rebuild-index.ts'
@@ -28,14 +27,13 @@ import { type RewrittenSegment, SegmentRewriter } from '../segment/rewrite-segme
 import { leasedLsn } from './repair-end.ts'
 import { piecesOf } from './repair-frames.ts'
 import { type MovedFile, QUARANTINE, readLastJournal, writeJournal } from './repair-journal.ts'
+import { renewLease } from './repair-lease.ts'
 import type { RepairView } from './repair-look.ts'
 import { durabilityOf, type KeptSegment, type MadeSegment, type RepairPlan } from './repair-plan.ts'
 import { openSource } from './repair-source.ts'
 import { readSeal } from './verify-seal.ts'
 
 const ALIGNMENT = 512
-/** How far the ticks of a lost lease may have led the clock, with the lease itself. */
-const LOST_LEASE_LEAD_MS = 20_000
 
 /** The last segment as it is afterwards. */
 interface Settled {
@@ -47,8 +45,8 @@ interface Settled {
 }
 
 /** The caller holds the log's lock. Returns the names under which quarantine/ keeps what was taken out. */
-export async function applyRepair(view: RepairView, plan: RepairPlan): Promise<string[]> {
-  return await new Repairer(view, plan).run()
+export async function applyRepair(view: RepairView, plan: RepairPlan, runMs: number): Promise<string[]> {
+  return await new Repairer(view, plan, runMs).run()
 }
 
 class Repairer {
@@ -57,12 +55,14 @@ class Repairer {
   readonly #environment: Environment
   readonly #directory: string
   readonly #owner: { ownerTerm: number; incarnation: number }
+  readonly #runMs: number
   readonly #moved: MovedFile[] = []
   #manifests: ManifestStore | null = null
 
-  constructor(view: RepairView, plan: RepairPlan) {
+  constructor(view: RepairView, plan: RepairPlan, runMs: number) {
     this.#view = view
     this.#plan = plan
+    this.#runMs = runMs
     this.#environment = view.environment
     this.#directory = view.directory
     this.#owner = nextOwner(view)
@@ -85,7 +85,7 @@ class Repairer {
   // ---- 1 and 2
 
   async #writeDown(): Promise<void> {
-    const { disk, clock, randomBytes } = this.#environment
+    const { disk, randomBytes } = this.#environment
     const { taken, strays, reindex, renewLease, publish, segments, mode } = this.#plan
     const { names, manifests, newest, hint } = this.#view
     const mark = Buffer.from(randomBytes(4)).toString('hex')
@@ -115,7 +115,7 @@ class Repairer {
     const last = segments.at(-1)
     await writeJournal(this.#environment, this.#directory, {
       number: (numbers.at(-1) ?? 0) + 1,
-      createdMs: clock.nowMs(),
+      runMs: this.#runMs,
       mode,
       moved: this.#moved,
       made,
@@ -268,20 +268,9 @@ class Repairer {
   async #renewLease(): Promise<void> {
     const { lease } = this.#view
     const { lastTimeTick, nextLsn } = this.#plan
-    const lostMs = Math.max(this.#environment.clock.nowMs(), tickToMs(lastTimeTick)) + LOST_LEASE_LEAD_MS
-    const found = lease !== null && lease !== 'damaged' ? lease.tickBound : tickOf(lostMs)
-    const tickBound = found > lastTimeTick ? found : lastTimeTick + 1n
-    const lsnBound = lease !== null && lease !== 'damaged' ? lease.lsnBound : leasedLsn(this.#view, nextLsn)
     const isOs = durabilityOf(this.#view) === 'os'
-    const bounds = { tickBound, lsnBound: isOs ? Math.max(lsnBound, nextLsn) : lsnBound }
-    const renewed = new LeaseFile(this.#environment, this.#directory, bounds, () => true)
-    try {
-      // Which start of the machine wrote the old one is not told any more.
-      if (isOs) renewed.doubt()
-      await renewed.write({})
-    } finally {
-      await renewed.close()
-    }
+    const leastLsnBound = isOs ? Math.max(nextLsn, leasedLsn(this.#view, nextLsn)) : null
+    await renewLease(this.#environment, this.#directory, { lease, lastTimeTick }, leastLsnBound)
   }
 
   // ---- 5 and 6

@@ -34,7 +34,8 @@ export interface LogEnd {
 
 export interface RepairJournal {
   number: number
-  createdMs: number
+  /** When the run began of which it is; several logs may be repaired in one. */
+  runMs: number
   mode: 'tail' | 'point-in-time'
   /** Files that are taken out, or replaced under the same name. */
   moved: MovedFile[]
@@ -81,16 +82,16 @@ export function decodeJournal(bytes: Buffer): RepairJournal | null {
 }
 
 function checked(value: unknown): RepairJournal | null {
-  const { version, number, createdMs, mode, moved, made, publishes, before, after } = (value ?? {}) as Record<
+  const { version, number, runMs, mode, moved, made, publishes, before, after } = (value ?? {}) as Record<
     string,
     unknown
   >
-  if (version !== VERSION || !isCount(number) || !isCount(createdMs)) return null
+  if (version !== VERSION || !isCount(number) || !isCount(runMs)) return null
   if (mode !== 'tail' && mode !== 'point-in-time') return null
   if (!Array.isArray(moved) || !Array.isArray(made) || moved.length + made.length > ENTRIES_MAX) return null
   if (!made.every(isSafeName) || !moved.every(isMoved)) return null
   if (typeof publishes !== 'boolean' || !isEnd(before) || !isEnd(after)) return null
-  return { number, createdMs, mode, moved, made, publishes, before, after }
+  return { number, runMs, mode, moved, made, publishes, before, after }
 }
 
 function isMoved(value: unknown): value is MovedFile {

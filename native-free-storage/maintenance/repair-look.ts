@@ -4,12 +4,12 @@ import { TidelogError } from '../errors.ts'
 import { parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
 import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
-import { type FoundLease, readLease } from '../log/lease-file.ts'
 import { readManifest } from '../log/manifest-store.ts'
 import type { Lineage } from '../segment/lineage.ts'
 import { exitCodeOf, type Finding } from './findings.ts'
 import { surveyLog } from './log-survey.ts'
 import { type Examined, examine } from './repair-frames.ts'
+import { type LeaseState, lookAtLease } from './repair-lease.ts'
 import type { Candidate } from './repair-order.ts'
 import { openSource, type RepairSource, sourceOf } from './repair-source.ts'
 import { type SurveyedSegment, surveySegment, withLineage } from './surveyed-segment.ts'
@@ -36,7 +36,7 @@ export interface RepairView {
   /** Segment files that are none of the log's, or hold a segment that another file holds as well. */
   strays: readonly string[]
   /** Null: there is none. */
-  lease: FoundLease | 'damaged' | null
+  lease: LeaseState['lease']
 }
 
 /** Throws LOG_MISSING, LOCKED, FORMAT_UNKNOWN, IO_FAILED. */
@@ -203,13 +203,4 @@ function isBehind(manifest: ManifestContent | null, candidates: readonly Candida
       tail !== undefined && tail.content.seal?.nextSegmentId !== source.id && source.baseLsn >= tail.content.nextLsn
     )
   })
-}
-
-async function lookAtLease(environment: Environment, directory: string): Promise<RepairView['lease']> {
-  try {
-    return await readLease(environment, directory)
-  } catch (error) {
-    if (error instanceof TidelogError && error.code === 'LOG_DAMAGED') return 'damaged'
-    throw error
-  }
 }

@@ -20,8 +20,8 @@ export interface UndoReport {
   /** The log's directory. */
   path: string
   applied: boolean
-  /** When the repair was made, milliseconds since 1970. */
-  repairedMs: number
+  /** When the run of repairs began of which it is, milliseconds since 1970: the same for all logs of one run. */
+  runMs: number
   /** Files that are put back. */
   restored: string[]
   /** Files that the repair made, which are removed. */
@@ -73,7 +73,7 @@ async function lookForUndo(
   const report = {
     path: directory,
     applied: false,
-    repairedMs: journal.createdMs,
+    runMs: journal.runMs,
     restored: journal.moved.map(({ name }) => name),
     removed: journal.made.filter((name) => present.has(name)),
   }

@@ -17,6 +17,8 @@ export interface RepairOptions {
   /** False: nothing is written, and the report says what would be done. */
   apply: boolean
   mode: RepairMode
+  /** Of the repairs of several logs that belong together, when the first began; default: now. */
+  runMs?: number
 }
 
 export interface RepairReport {
@@ -39,6 +41,8 @@ export interface RepairReport {
   quarantined: string[]
   /** The LSN that the next record gets; null: not known, since nothing had to be done. */
   nextLsn: number | null
+  /** The greatest time tick that was seen in it. */
+  lastTimeTick: bigint
   /** Applied, and `verify` finds no damage any more; of a dry run, and when nothing had to be done, whether it finds none. */
   sound: boolean
 }
@@ -53,7 +57,7 @@ export interface RepairReport {
 export async function repairLog(
   environment: Environment,
   directory: string,
-  { apply, mode }: RepairOptions,
+  { apply, mode, runMs = environment.clock.nowMs() }: RepairOptions,
 ): Promise<RepairReport> {
   await loadChecksum()
   // Before the lock: where no log is, nothing is made.
@@ -65,7 +69,7 @@ export async function repairLog(
     const plan = await planRepair(view, mode)
     const report = reportOf(view, plan, true)
     if (report.actions.length === 0) return { ...report, applied: false }
-    report.quarantined = await applyRepair(view, plan)
+    report.quarantined = await applyRepair(view, plan, runMs)
     const { findings } = await verifyLog(view.environment, directory)
     report.sound = isSound(findings)
     return report
@@ -88,6 +92,7 @@ function reportOf(view: RepairView, plan: RepairPlan, applied: boolean): RepairR
     assumptions: [],
     quarantined: [],
     nextLsn: null,
+    lastTimeTick: plan.lastTimeTick,
     sound: isSound(findings),
   }
   if (report.sound && view.known === view.newest) return report

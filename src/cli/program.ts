@@ -7,6 +7,7 @@ import { addConsume } from './commands/consume.ts'
 import { addDescribe } from './commands/describe.ts'
 import { addDump } from './commands/dump.ts'
 import { addProduce } from './commands/produce.ts'
+import { addRepair } from './commands/repair.ts'
 import { addServe } from './commands/serve.ts'
 import { addStatus } from './commands/status.ts'
 import { addTruncate } from './commands/truncate.ts'
@@ -50,6 +51,7 @@ export function buildProgram(context: CommandContext, version: string): Command 
     addDescribe,
     addDump,
     addVerify,
+    addRepair,
     addBackup,
     addConfig,
   ]) {

@@ -16,6 +16,7 @@ import {
   checkDirectoryFit,
   type Environment,
   isDiskError,
+  keepInQuarantine,
   type Lock,
   refuseIncompleteBackup,
 } from '../../native-free-storage/index.ts'
@@ -115,8 +116,24 @@ async function writeDescriptor(
   return descriptor
 }
 
+/**
+ * Writes the descriptor anew where it is missing or damaged, by what the logs say; the damaged one goes to quarantine/.
+ * The caller holds the lock of the directory.
+ */
+export async function rebuildDescriptor(
+  environment: Environment,
+  path: string,
+  descriptor: DataDirectoryDescriptor,
+): Promise<void> {
+  await keepInQuarantine(environment, path, DESCRIPTOR_FILE)
+  await environment.disk.unlink(`${path}/${DESCRIPTOR_FILE}`).catch((error: unknown) => {
+    if (!isDiskError(error, 'ENOENT')) throw error
+  })
+  await placeDescriptor(environment, path, descriptor)
+}
+
 /** Complete or not there at all: written and synced under another name, then linked. */
-async function placeDescriptor(
+export async function placeDescriptor(
   environment: Environment,
   path: string,
   descriptor: DataDirectoryDescriptor,

@@ -16,9 +16,9 @@ import type { VchannelInfo } from './node-service.ts'
 
 /** Name of the catalog's log, and of the vchannel of its records. */
 export const CATALOG_LOG = 'catalog'
-const CATALOG_VCHANNEL = 'vchannels'
+export const CATALOG_VCHANNEL = 'vchannels'
 /** Records in one frame of the catalog. */
-const FRAME_ENTRIES_MAX = 4096
+export const FRAME_ENTRIES_MAX = 4096
 /** An opening that reads more frames than this, beyond those that the entries need, rewrites the catalog. */
 const LOOSE_FRAMES_MAX = 1024
 /** Creations that may wait for the disk. */
@@ -214,12 +214,18 @@ export class VchannelCatalog {
 function appendEntries(store: LogStore, entries: readonly VchannelInfo[]): Promise<AppendedRange> {
   const records: RecordInput[] = entries.map(({ name, group, createdMs }) => ({
     vchannel: CATALOG_VCHANNEL,
-    payload: Buffer.from(JSON.stringify({ name, pchannel: group, createdMs })),
+    payload: catalogPayload({ name, pchannel: group, createdMs }),
   }))
   const plan = planBody(records)
   const bytes = Buffer.alloc(plan.bodyBytes)
   const hash = writeBody(plan, bytes, 0)
   return store.append({ bytes, hash, head: openBodyHead(bytes, bytes.length, plan.recordCount, hash) })
+}
+
+/** One record of the catalog. */
+export function catalogPayload(entry: { name: string; pchannel: number; createdMs: number }): Buffer {
+  const { name, pchannel, createdMs } = entry
+  return Buffer.from(JSON.stringify({ name, pchannel, createdMs }))
 }
 
 function parseEntry(lsn: number, payload: Uint8Array, pchannels: number): VchannelInfo {
