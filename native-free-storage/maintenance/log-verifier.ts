@@ -58,7 +58,9 @@ export class LogVerifier {
       this.#add('WRITER_RUNNING', 'a process has the log open: its tail is judged up to the last proven point')
     }
     const reached = await this.#segments(survey)
-    const lastTick = survey.writerRunning ? 0n : this.#lastTick
+    // At durability `os` the lease may be there for the LSNs alone; beside a writer it is extended meanwhile.
+    const boundsTicks = survey.manifest?.durability === 'disk' && !survey.writerRunning
+    const lastTick = boundsTicks ? this.#lastTick : 0n
     this.#findings.push(...(await verifyLease(this.#environment, this.#directory, lastTick)))
     this.#files(survey, reached)
     const { manifest } = survey

@@ -1,5 +1,7 @@
 /** What a salvage tells: what came along, what is gone, and what had to be assumed. Bounded, whatever the input. */
 
+import type { Durability } from '../format/manifest.ts'
+
 /** Both ends belong to it. */
 export interface LostRange {
   lsnFrom: number
@@ -36,10 +38,13 @@ export interface SalvageReport {
   /** Of the new log. */
   logId: string
   originLogId: string | null
+  durability: Durability
   firstLsn: number
   nextLsn: number
   records: number
   frames: number
+  /** 0n: none was given. */
+  lastTimeTick: bigint
   lost: LostRange[]
   /** Ranges that are not listed because there are too many. */
   lostOmitted: number

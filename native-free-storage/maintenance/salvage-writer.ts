@@ -9,7 +9,6 @@ import { hash64 } from '../format/checksum.ts'
 import { segmentFileName } from '../format/file-names.ts'
 import { FRAME_HEADER_BYTES, type FrameHeader, FrameKind, nextTickFloor } from '../format/frame-header.ts'
 import { encodeGap, GAP_BODY_BYTES, type GapReason } from '../format/gap.ts'
-import { encodeLeaseSlot, LEASE_BYTES, leaseSlotPosition } from '../format/lease.ts'
 import type { Durability, ManifestContent } from '../format/manifest.ts'
 import {
   encodeSegmentHeader,
@@ -18,7 +17,6 @@ import {
   type SegmentHeader,
 } from '../format/segment-header.ts'
 import { type MovedFrame, moveFrames, type Ownership } from '../log/flush.ts'
-import { LEASE_FILE } from '../log/lease-file.ts'
 import { ManifestStore } from '../log/manifest-store.ts'
 import { randomSalt, randomSegmentId } from '../log/segment-files.ts'
 import { finishSegment } from '../log/segment-finish.ts'
@@ -26,6 +24,7 @@ import { writeIndexFile } from '../segment/index-file.ts'
 import { alignUp } from '../segment/segment-size.ts'
 import { SegmentWriter } from '../segment/segment-writer.ts'
 import { SegmentIndexBuilder } from '../segment/sparse-index.ts'
+import { writeLease } from './salvage-lease.ts'
 import type { WalkedFrame } from './segment-walk.ts'
 
 const ALIGNMENT = 512
@@ -137,12 +136,16 @@ export class SalvageWriter {
     await this.#place({ pending: null, header, vchannels: [], nextLsn: behind, bytes })
   }
 
-  /** Seals the last segment, and publishes. `tickBound`: no tick at or above it was given before; null: not known. */
-  async finish(firstLsn: number, bounds: { tickBound: bigint | null; lsnBound: number }): Promise<void> {
+  /** Seals the last segment, and publishes. `lease`: bounds of what was given before; null: they stand elsewhere. */
+  async finish(firstLsn: number, lease: { tickBound: bigint; lsnBound: number } | null): Promise<void> {
     const { environment, directory, durability, owner, logId } = this.#settings
     const active = this.#active
     await this.#seal(null)
-    await this.#writeLease(bounds.tickBound ?? 0n, bounds.lsnBound)
+    if (lease !== null) {
+      let { tickBound } = lease
+      if (this.#tickFloor > tickBound) tickBound = this.#tickFloor
+      await writeLease(environment, directory, tickBound, lease.lsnBound)
+    }
     await environment.disk.syncDirectory(directory)
     const tail = active === null ? null : { id: active.id, baseLsn: active.writer.header.baseLsn }
     const content: ManifestContent = {
@@ -245,21 +248,5 @@ export class SalvageWriter {
     await writeIndexFile({ environment, directory }, { id, name }, builder, { ...end, lastTimeTick })
     this.#previous = { id, end: end.position, chain: end.chain }
     this.#active = null
-  }
-
-  async #writeLease(tickBound: bigint, lsnBound: number): Promise<void> {
-    const { environment, directory } = this.#settings
-    const bytes = Buffer.alloc(LEASE_BYTES)
-    const above = this.#tickFloor > tickBound ? this.#tickFloor : tickBound
-    // Of no machine: at durability `os` the next owner begins above the LSN bound.
-    const slot = { tickBound: above, lsnBound, bootId: new Uint8Array(16) }
-    for (const sequence of [1, 2]) encodeLeaseSlot({ ...slot, sequence }).copy(bytes, leaseSlotPosition(sequence))
-    const file = await environment.disk.create(`${directory}/${LEASE_FILE}`, 'none')
-    try {
-      await file.write(bytes, 0)
-      await file.sync()
-    } finally {
-      await file.close()
-    }
   }
 }

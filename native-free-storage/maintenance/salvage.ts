@@ -28,8 +28,10 @@ export interface SalvageOptions {
   durability?: Durability | undefined
   /** Of the new log's files; default 64 MiB. */
   segmentBytes?: number | undefined
-  /** A directory whose lease bounds the ticks as well: a data directory. */
+  /** A directory whose lease bounds the ticks as well: the data directory that the log lies in. */
   leaseDirectory?: string | undefined
+  /** The ticks of the new log will be bounded elsewhere: it gets a lease only where it needs one for its LSNs. */
+  sharedTicks?: boolean | undefined
   /** Told the vchannels of each frame that is taken. */
   onVchannels?: ((names: readonly string[]) => void) | undefined
 }
@@ -107,13 +109,14 @@ class Salvage {
       .filter(({ id }) => !manifest.content?.retired.some((retired) => retired.id === id))
       .sort((a, b) => a.baseLsn - b.baseLsn)
     this.#firstLsn = this.#beginning(manifest, gone[0]?.baseLsn)
+    const durability = manifest.content?.durability ?? this.#options.durability ?? 'disk'
     this.#writer = new SalvageWriter(
       {
         environment: this.#environment,
         directory: this.#out,
         logId,
         owner: newestOwner(sources, manifest),
-        durability: manifest.content?.durability ?? this.#options.durability ?? 'disk',
+        durability,
         segmentBytes: this.#options.segmentBytes ?? DEFAULT_SEGMENT_BYTES,
       },
       this.#firstLsn,
@@ -122,7 +125,7 @@ class Salvage {
       for (const segment of segments) await this.#take(segment)
       for (const { nextLsn, baseLsn } of gone) await this.#reach(nextLsn ?? baseLsn, null)
       await this.#end(manifest)
-      await this.#writer.finish(this.#firstLsn, await this.#bounds(manifest))
+      await this.#writer.finish(this.#firstLsn, await this.#lease(manifest))
     } catch (error) {
       await this.#writer.abandon()
       throw error
@@ -132,10 +135,12 @@ class Salvage {
       out: this.#out,
       logId,
       originLogId: this.#plan.originLogId,
+      durability,
       firstLsn: this.#firstLsn,
       nextLsn: this.#writer.nextLsn,
       records: this.#records,
       frames: this.#writer.frames,
+      lastTimeTick: this.#writer.lastTimeTick,
       lost: this.#losses.ranges,
       lostOmitted: this.#losses.omitted,
       files: sources.map(({ report }) => report),
@@ -264,16 +269,18 @@ class Salvage {
     this.#assumptions.add(`the segment ${seal.nextSegmentId} was to follow, from LSN ${lsn}: it is taken to be lost`)
   }
 
-  async #bounds({ content }: KnownManifest): Promise<{ tickBound: bigint | null; lsnBound: number }> {
+  async #lease({ content }: KnownManifest): Promise<{ tickBound: bigint; lsnBound: number } | null> {
+    const durability = content?.durability ?? this.#options.durability
+    if (this.#options.sharedTicks === true && durability !== 'os') return null
     const own = await knownLease(this.#environment, this.#path)
     const { leaseDirectory } = this.#options
     const shared = leaseDirectory === undefined ? null : await knownLease(this.#environment, leaseDirectory)
     if (own === null && shared === null) {
       this.#assumptions.add('there is no valid lease: ticks go on above those of the records')
     }
-    let tickBound = own?.tickBound ?? null
-    if (shared !== null && (tickBound === null || shared.tickBound > tickBound)) tickBound = shared.tickBound
-    return { tickBound, lsnBound: content?.durability === 'os' ? (own?.lsnBound ?? 0) : 0 }
+    let tickBound = own?.tickBound ?? 0n
+    if (shared !== null && shared.tickBound > tickBound) tickBound = shared.tickBound
+    return { tickBound, lsnBound: durability === 'os' ? (own?.lsnBound ?? 0) : 0 }
   }
 }
 

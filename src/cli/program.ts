@@ -8,6 +8,8 @@ import { addDescribe } from './commands/describe.ts'
 import { addDump } from './commands/dump.ts'
 import { addProduce } from './commands/produce.ts'
 import { addRepair } from './commands/repair.ts'
+import { addReindex } from './commands/reindex.ts'
+import { addSalvage } from './commands/salvage.ts'
 import { addServe } from './commands/serve.ts'
 import { addStatus } from './commands/status.ts'
 import { addTruncate } from './commands/truncate.ts'
@@ -51,6 +53,8 @@ export function buildProgram(context: CommandContext, version: string): Command 
     addDescribe,
     addDump,
     addVerify,
+    addSalvage,
+    addReindex,
     addRepair,
     addBackup,
     addConfig,

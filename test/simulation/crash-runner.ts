@@ -265,7 +265,9 @@ export async function examine(space: CrashSpace, state: CrashState, crashRecover
       disk = disk.reboot(crashRecoveryAt)
     }
     const session = sessionOn(space, disk, ledger)
-    await demandSound(session, 'as the crash left it', leftByPowerLoss)
+    const { tolerates = [], afterCrash } = space.workload
+    await demandSound(session, 'as the crash left it', [...leftByPowerLoss, ...tolerates])
+    await afterCrash?.(session)
     await goOn(session)
     const found = await readBack(session)
     const again = await readBack(session)
@@ -312,7 +314,8 @@ const plain = (_key: string, value: unknown): unknown => (typeof value === 'bigi
 
 export function demandNoOrphans(disk: SimDisk): void {
   const ours = /^(MANIFEST-\d{20}|MANIFEST\.spare|LOCK\.spare|LEASE|\d{20}-[0-9a-f]{16}\.(seg|idx))$/
-  const names = disk.paths().map((path) => path.slice(logDirectory.length + 1))
+  const inside = disk.paths().filter((path) => path.startsWith(`${logDirectory}/`))
+  const names = inside.map((path) => path.slice(logDirectory.length + 1))
   const orphans = names.filter((name) => !ours.test(name) && !/^quarantine\/|^pool\/reserve/.test(name))
   demand(orphans.length === 0, () => `left over: ${orphans.join(', ')}`)
   const manifests = names.filter((name) => /^MANIFEST-/.test(name))

@@ -10,6 +10,7 @@ import {
   openLog,
   type TidelogError,
 } from '../../native-free-storage/index.ts'
+import type { FindingCode } from '../../native-free-storage/maintenance/findings.ts'
 import { demand, Ledger } from './log-ledger.ts'
 import type { SimDisk } from './sim-disk.ts'
 import { simEnvironment } from './sim-environment.ts'
@@ -125,6 +126,10 @@ export class Session {
 export interface Workload {
   name: string
   run(session: Session): Promise<void>
+  /** What people type after a crash in it, before the log is opened. */
+  afterCrash?(session: Session): Promise<void>
+  /** What `verify` may find until then. */
+  tolerates?: readonly FindingCode[]
 }
 
 export const ways: readonly Way[] = [

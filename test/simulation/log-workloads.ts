@@ -2,7 +2,9 @@
  * Fixed workloads of a log on a simulated disk. Each is a function of its session alone, so that the same seed gives the
  * same disk operations, and a crash can be put before each of them.
  */
+import { backupWorkload } from './backup-workload.ts'
 import type { Session, Workload } from './log-session.ts'
+import { reindexWorkload } from './reindex-workload.ts'
 
 const many = (count: number, bytes: number): number[] => Array.from({ length: count }, () => bytes)
 
@@ -148,6 +150,8 @@ export const workloads: readonly Workload[] = [
   { name: 'retention', run: retains },
   { name: 'idle', run: idles },
   { name: 'lease', run: leases },
+  backupWorkload,
+  reindexWorkload,
 ]
 
 export { logDirectory, logEnvironment, Session, type Way, type Workload, ways } from './log-session.ts'
