@@ -129,7 +129,7 @@ async function openLocked(
   if (tail?.closed) {
     tail.entry.end = { position: tail.end.position, chain: tail.end.chain, nextLsn: tail.end.nextLsn }
   }
-  await writeMissingIndexes(state, names, tail?.entry.end)
+  const lateIndexes = await writeMissingIndexes(state, names, tail?.entry.end)
   const settings: WriterSettings = {
     environment,
     directory,
@@ -168,6 +168,7 @@ async function openLocked(
     carryOver: suffix.length === 0 ? null : () => carryOver({ ...settings }, manifests, owner, tail!, suffix),
     // After the machine went down, what was given and lost at level `os` is not known: go on above the lease.
     gapCount: content.durability === 'os' && !bounds.sameBoot ? Math.max(0, bounds.lsnBound - end.nextLsn) : 0,
+    lateIndexes,
   })
   const log = new Log({
     state,

@@ -4,7 +4,7 @@ import { isDiskError } from '../disk/disk.ts'
 import { hash64 } from '../format/checksum.ts'
 import { encodeFrameHeader, FRAME_HEADER_BYTES, FrameKind } from '../format/frame-header.ts'
 import { encodeSeal, SEAL_BODY_BYTES } from '../format/seal.ts'
-import { indexNameOf, writeIndexFile } from '../segment/index-file.ts'
+import { type IndexedEnd, indexNameOf, writeIndexFile } from '../segment/index-file.ts'
 import type { SegmentWriter } from '../segment/segment-writer.ts'
 import type { Ownership } from './flush.ts'
 import type { LogState } from './log-state.ts'
@@ -59,16 +59,30 @@ export const finishSegment = {
     }
   },
 
-  /** Writes the index and trims the file to its end, in this order: a trimmed segment has had its index. */
-  async tidy(state: LogState, entry: SegmentEntry, writer: SegmentWriter, end: SegmentEnd): Promise<void> {
-    await writeIndex(state, entry, writer, end)
-    try {
-      await writer.file.truncate(end.position + writer.header.alignment)
-    } catch {
-      // The zeros behind the seal cost space only.
-    }
+  /**
+   * Writes the index and trims the file to its end, in this order: a trimmed segment has had its index. False: there is
+   * no index yet; to be tried again. Nothing depends on either, so it never rejects.
+   */
+  async tidy(state: LogState, entry: SegmentEntry, writer: SegmentWriter, end: SegmentEnd): Promise<boolean> {
+    // The last tick given in this file, as in its seal: none when it holds a durable marker alone.
+    const { lastTimeTick } = writer.tally
+    const isDone = await writeIndex(state, entry, { ...end, lastTimeTick })
+    if (isDone) await trim(state, entry, writer, end.position + writer.header.alignment)
     await writer.file.close().catch(() => {})
+    return isDone
   },
+}
+
+/** The zeros behind the seal cost space only. A file that an earlier attempt has closed is opened again. */
+async function trim(state: LogState, { name }: SegmentEntry, writer: SegmentWriter, length: number): Promise<void> {
+  try {
+    await writer.file.truncate(length)
+  } catch (error) {
+    if (!isDiskError(error, 'EBADF')) return
+    const file = await state.environment.disk.open(`${state.directory}/${name}`, 'write').catch(() => null)
+    await file?.truncate(length).catch(() => {})
+    await file?.close().catch(() => {})
+  }
 }
 
 /** A part of a seal is none: without room for all of it the next manifest alone says where the segment ends. */
@@ -81,15 +95,14 @@ async function removePart({ file }: SegmentWriter, position: number): Promise<vo
   }
 }
 
-/** Nothing depends on it. */
-async function writeIndex(state: LogState, entry: SegmentEntry, writer: SegmentWriter, end: SegmentEnd): Promise<void> {
+/** Whether it is there, or not needed any more. */
+async function writeIndex(state: LogState, entry: SegmentEntry, end: IndexedEnd): Promise<boolean> {
   const { building } = entry
   const isGone = (): boolean => !state.segments.includes(entry)
-  if (building === undefined || isGone()) return
-  // The last tick given in this file, as in its seal: none when it holds a durable marker alone.
-  const { lastTimeTick } = writer.tally
-  if (!(await writeIndexFile(state, entry, building, { ...end, lastTimeTick }))) return
+  if (building === undefined || isGone()) return true
+  if (!(await writeIndexFile(state, entry, building, end))) return isGone()
   entry.building = undefined
   // Truncated away meanwhile: nobody else removes an index that came after.
   if (isGone()) await state.environment.disk.unlink(`${state.directory}/${indexNameOf(entry.name)}`).catch(() => {})
+  return true
 }

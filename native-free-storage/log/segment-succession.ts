@@ -24,7 +24,7 @@ import {
 } from './segment-files.ts'
 import { finishSegment } from './segment-finish.ts'
 import { SegmentTidying } from './segment-tidying.ts'
-import type { CarryOver, DurablePoint, Predecessor, WriterSettings } from './writer-start.ts'
+import type { CarryOver, DurablePoint, Predecessor, WriterSettings, WriterStart } from './writer-start.ts'
 
 export class SegmentSuccession {
   readonly #settings: WriterSettings
@@ -40,7 +40,7 @@ export class SegmentSuccession {
   #leftOpen = false
   #durable: DurablePoint
   #lastSegmentBytes = 0
-  readonly #tidying = new SegmentTidying()
+  readonly #tidying: SegmentTidying
   #publishing = false
   #publishAgain = false
   readonly #background = new Set<Promise<unknown>>()
@@ -50,7 +50,7 @@ export class SegmentSuccession {
     state: LogState,
     manifests: ManifestStore,
     owner: Ownership,
-    start: { predecessor: Predecessor | null; nextLsn: number; lastTimeTick: bigint },
+    start: Pick<WriterStart, 'predecessor' | 'nextLsn' | 'lastTimeTick' | 'lateIndexes'>,
     onFailure: (error: unknown) => void,
   ) {
     this.#settings = settings
@@ -58,6 +58,7 @@ export class SegmentSuccession {
     this.#manifests = manifests
     this.#owner = owner
     this.#predecessor = start.predecessor
+    this.#tidying = new SegmentTidying(start.lateIndexes)
     this.#durable = { position: 0, chain: 0n, nextLsn: start.nextLsn, lastTimeTick: start.lastTimeTick }
     this.#onFailure = onFailure
   }
@@ -168,7 +169,7 @@ export class SegmentSuccession {
       const begun = await nameSegmentFile(this.#settings, unnamed, header, checksum)
       unnamed = null
       entry.end = end
-      this.#tidying.add(() => finishSegment.tidy(this.#state, entry, writer, end).catch(() => {}))
+      this.#tidying.add(() => finishSegment.tidy(this.#state, entry, writer, end))
       this.#install(begun, this.#state.segments)
       this.#publishTail()
       return true
@@ -224,8 +225,8 @@ export class SegmentSuccession {
       }
       while (this.#publishing) await this.settled()
       // The indexes before the manifest: a log that was closed has all of them.
-      await this.#tidying.finish()
-      await finishSegment.tidy(this.#state, entry, writer, end)
+      this.#tidying.add(() => finishSegment.tidy(this.#state, entry, writer, end))
+      await this.#tidying.finishAll()
       await this.#publishClosed(entry, end.position, end.chain, nextLsn)
     } catch (error) {
       await writer.file.close().catch(() => {})

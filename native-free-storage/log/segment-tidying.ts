@@ -7,10 +7,20 @@
 /** A crash leaves at most so many sealed segments without an index; the next open makes them. */
 export const UNINDEXED_SEGMENTS_MAX = 4
 
+/** False: its index could not be written. Must not reject. */
+export type Tidy = () => Promise<boolean>
+
 export class SegmentTidying {
   #busy = false
-  readonly #waiting: (() => Promise<void>)[] = []
+  readonly #waiting: Tidy[] = []
+  /** What could not be done, mostly for want of room: tried again behind the next that can, and at the close. */
+  readonly #late: Tidy[]
   #running: Promise<void> | null = null
+
+  /** `late`: what the open of the log could not do. */
+  constructor(late: readonly Tidy[]) {
+    this.#late = [...late]
+  }
 
   /** Settles when no more than the segments that may be left untidied are. Then one more may be sealed. */
   async room(): Promise<void> {
@@ -20,8 +30,7 @@ export class SegmentTidying {
     }
   }
 
-  /** `tidy` must not reject. */
-  add(tidy: () => Promise<void>): void {
+  add(tidy: Tidy): void {
     this.#waiting.push(tidy)
     if (!this.#busy) this.#start()
   }
@@ -32,7 +41,14 @@ export class SegmentTidying {
     if (!busy) this.#start()
   }
 
-  /** Settles when everything is tidied. */
+  /** Settles when everything is tidied that can be. */
+  async finishAll(): Promise<void> {
+    await this.finish()
+    this.#waiting.push(...this.#late.splice(0))
+    await this.finish()
+  }
+
+  /** Settles when everything was tried. */
   async finish(): Promise<void> {
     while (this.#open > 0) {
       this.#start()
@@ -49,9 +65,14 @@ export class SegmentTidying {
     if (this.#running !== null) return
     const tidy = this.#waiting.shift()
     if (tidy === undefined) return
-    this.#running = tidy().finally(() => {
+    this.#running = this.#run(tidy).finally(() => {
       this.#running = null
       if (!this.#busy) this.#start()
     })
+  }
+
+  async #run(tidy: Tidy): Promise<void> {
+    if (await tidy()) this.#waiting.push(...this.#late.splice(0))
+    else this.#late.push(tidy)
   }
 }

@@ -6,6 +6,7 @@ import type { WriteMode } from '../segment/segment-writer.ts'
 import type { LogDurability } from './log-options.ts'
 import type { SegmentEntry } from './log-view.ts'
 import type { BegunSegment, SegmentFileSettings } from './segment-files.ts'
+import type { Tidy } from './segment-tidying.ts'
 
 export interface WriterSettings extends SegmentFileSettings {
   pool: FilePool
@@ -59,4 +60,6 @@ export interface WriterStart {
   firstUnprovenTick: bigint | null
   /** Written before anything else: LSNs that may have been given and are not in the log. */
   gapCount: number
+  /** Indexes that the recovery found missing and could not make. */
+  lateIndexes: readonly Tidy[]
 }

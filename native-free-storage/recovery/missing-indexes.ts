@@ -6,42 +6,65 @@ import { isDiskError } from '../disk/disk.ts'
 import { TidelogError } from '../errors.ts'
 import { decodeFrameHeader, FrameKind } from '../format/frame-header.ts'
 import { logFilesOf } from '../log/log-files.ts'
-import type { LogView, SegmentEnd } from '../log/log-view.ts'
-import { UNINDEXED_SEGMENTS_MAX } from '../log/segment-tidying.ts'
+import type { LogView, SegmentEnd, SegmentEntry } from '../log/log-view.ts'
+import { type Tidy, UNINDEXED_SEGMENTS_MAX } from '../log/segment-tidying.ts'
 import { indexNameOf, writeIndexFile } from '../segment/index-file.ts'
 import { rebuildIndex } from '../segment/rebuild-index.ts'
 import { type OpenSegment, readAt } from '../segment/segment-file.ts'
 
-/** With the tail, and one that a recovery which crashed has begun. */
-const LOOKED_AT = UNINDEXED_SEGMENTS_MAX + 2
+/**
+ * With the tail, and one that a recovery which crashed has begun; and again as many, which a full disk may have left
+ * behind. The newest of those that have none: the work does not grow with the log.
+ */
+const REBUILT_MAX = 2 * (UNINDEXED_SEGMENTS_MAX + 2)
 
-/** `tailEnd`: of the last segment, when it is finished. An index never prevents an open: what fails is left for later. */
+/**
+ * `tailEnd`: of the last segment, when it is finished. An index never prevents an open: what fails is given back, to be
+ * tried again.
+ */
 export async function writeMissingIndexes(
   view: LogView,
   names: readonly string[],
   tailEnd: SegmentEnd | undefined,
-): Promise<void> {
+): Promise<Tidy[]> {
   const present = new Set(names)
   const { segments } = view
-  const files = logFilesOf(view)
-  for (let index = Math.max(0, segments.length - LOOKED_AT); index < segments.length; index++) {
+  const late: Tidy[] = []
+  let left = REBUILT_MAX
+  for (let index = segments.length - 1; index >= 0 && left > 0; index--) {
     const segment = segments[index]!
     if (present.has(indexNameOf(segment.name))) continue
-    const successor = segments[index + 1]
+    left--
+    const rebuild = (): Promise<boolean> => rebuildMissing(view, segment, segments[index + 1], tailEnd)
+    if (await rebuild()) continue
+    late.push(async () => !view.segments.includes(segment) || (await rebuild().catch(() => true)))
+  }
+  return late
+}
+
+/** False: there is none, and there could be one. */
+async function rebuildMissing(
+  view: LogView,
+  segment: SegmentEntry,
+  successor: SegmentEntry | undefined,
+  tailEnd: SegmentEnd | undefined,
+): Promise<boolean> {
+  try {
+    const files = logFilesOf(view)
+    const end = successor === undefined ? tailEnd : await files.endOf(segment, successor)
+    if (end === undefined) return true
+    const opened = await files.segments.open(segment)
     try {
-      const end = successor === undefined ? tailEnd : await files.endOf(segment, successor)
-      if (end === undefined) continue
-      const opened = await files.segments.open(segment)
-      try {
-        if (!(await isSealedAt(opened, end.position))) continue
-        const { builder, summary } = await rebuildIndex(opened, end)
-        await writeIndexFile(view, segment, builder, summary)
-      } finally {
-        await opened.release()
-      }
-    } catch (error) {
-      if (!(error instanceof TidelogError) && !isDiskError(error)) throw error
+      if (!(await isSealedAt(opened, end.position))) return true
+      const { builder, summary } = await rebuildIndex(opened, end)
+      return await writeIndexFile(view, segment, builder, summary)
+    } finally {
+      await opened.release()
     }
+  } catch (error) {
+    if (!(error instanceof TidelogError) && !isDiskError(error)) throw error
+    // What is damaged does not become whole by another look.
+    return true
   }
 }
 
