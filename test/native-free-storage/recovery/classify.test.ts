@@ -15,6 +15,10 @@ const everything: TailEvidence[] = endings.flatMap((ending) =>
 )
 
 describe('the table of what the end of a tail means', () => {
+  it('walks the whole product of its inputs', () => {
+    expect(new Set(everything.map((evidence) => JSON.stringify(evidence))).size).toBe(3 * 3 * 2)
+  })
+
   it.each(everything)('has exactly one row for %o', (evidence) => {
     expect(matchingRows(evidence)).toHaveLength(1)
   })
