@@ -4,7 +4,7 @@
  */
 import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
-import { parseSegmentFileName } from '../format/file-names.ts'
+import { parseSegmentFileName, segmentFileName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
 import type { SegmentEntry } from '../log/log-view.ts'
@@ -69,8 +69,14 @@ export async function findSegments(
   )
   // A segment with the base LSN of the first one, when that is the tail: a rival has named it.
   const members = walked.has(first.id) ? [] : withoutRivals(before, first.id, walkedFirst.header)
-  const entries = [...members.map(asEntry), ...tails.map(({ entry }) => entry)]
+  // The first segment belongs to the log also when its file is gone: a reader that comes to it is told.
+  const isFirstGone = !walked.has(first.id) && members[0]?.id !== first.id
+  const gone = isFirstGone ? [{ ...first, name: segmentFileName(first.baseLsn, first.id) }] : []
+  const entries = [...gone, ...members].map(asEntry)
+  entries.push(...tails.map(({ entry }) => entry))
   const kept = new Set(entries.map(({ id }) => id))
+  const strays = files.filter(({ id }) => !kept.has(id) && !retired.has(id))
+  await demandNoSuccessor(segments, tails[tails.length - 1]!, strays)
   for (const [index, found] of tails.entries()) {
     const next = tails[index + 1]
     if (next !== undefined)
@@ -79,7 +85,35 @@ export async function findSegments(
   return {
     entries,
     tail: tails[tails.length - 1]!,
-    strays: files.filter(({ id }) => !kept.has(id) && !retired.has(id)).map(({ name }) => name),
+    strays: strays.map(({ name }) => name),
+  }
+}
+
+/**
+ * A segment gets its name only when the one before it is durable up to the end that it names. A tail that ends earlier,
+ * and says nothing of the one behind it, has lost its end. A segment that names an earlier end is left of a cut.
+ */
+async function demandNoSuccessor(
+  segments: SegmentFiles,
+  tail: FoundTail,
+  strays: readonly SegmentFile[],
+): Promise<void> {
+  if (tail.closed) return
+  const { entry, end } = tail
+  for (const stray of strays) {
+    if (stray.baseLsn < entry.baseLsn) continue
+    const header = await segments.header(stray).catch(() => null)
+    if (header?.previous?.id !== entry.id || header.previous.end <= end.position) continue
+    throw new TidelogError(
+      'LOG_DAMAGED',
+      `${entry.name} ends at position ${end.position}, and ${stray.name} was begun when it was durable up to position ${header.previous.end}. Nothing was changed. Restore the file from a backup, or see what is left with "tidelog verify" and "tidelog dump".`,
+      {
+        file: entry.name,
+        position: end.position,
+        lsnFrom: end.nextLsn,
+        lsnTo: Math.max(end.nextLsn, header.baseLsn - 1),
+      },
+    )
   }
 }
 
