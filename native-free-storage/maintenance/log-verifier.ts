@@ -248,7 +248,15 @@ export class LogVerifier {
     const { verdict, because } = classifyTail(scan.evidence)
     const file = segment.name
     const place = { file, position: scan.end.position, ...lsnRange(scan.end.nextLsn, scan.nextLsnBehind) }
-    if (verdict === 'damaged') {
+    // A segment gets its name only when the one before it is durable up to the end that it names.
+    const successor = this.#survey.others.find(({ header }) => {
+      return header?.previous?.id === segment.id && header.previous.end > scan.end.position
+    })
+    if (!closed && verdict !== 'damaged' && successor?.header != null) {
+      const lsns = lsnRange(scan.end.nextLsn, Math.max(scan.end.nextLsn, successor.header.baseLsn))
+      const message = `${file} ends at position ${scan.end.position}, and ${successor.name} was begun when it was durable beyond that`
+      this.#add('TAIL_DAMAGED', message, { ...place, ...lsns })
+    } else if (verdict === 'damaged') {
       this.#add('TAIL_DAMAGED', `${file} ends at position ${scan.end.position}: ${because}`, place)
     } else if (verdict === 'torn' && !closed) {
       this.#add('TAIL_TORN', `${file}, position ${scan.end.position}: ${because}`, { ...place, acknowledged: 'no' })
