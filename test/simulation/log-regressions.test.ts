@@ -3,6 +3,7 @@ import { beforeAll, expect, it } from 'vitest'
 import { loadChecksum, openLog } from '../../native-free-storage/index.ts'
 import { verifyLog } from '../../native-free-storage/maintenance/verify.ts'
 import { newDisk, readBack } from './crash-runner.ts'
+import { readAll } from './log-ledger.ts'
 import { logDirectory, logEnvironment, Session, ways } from './log-session.ts'
 
 beforeAll(async () => {
@@ -133,5 +134,43 @@ it('a file that was only read and cannot be closed is no failure of the read', a
   })
   await session.ledger.check(session.log)
   expect(failed).toBeGreaterThan(0)
+  disk.powerLoss()
+})
+
+it('a reader is told that the first segment of the log is gone', async () => {
+  const disk = newDisk({ names: 'strict', seed: 1 })
+  const session = new Session(disk, ways[0]!, 1)
+  await session.open({ segmentBytes: 16_384 })
+  for (let i = 0; i < 5; i++) await session.submit(9_000)
+  await session.close()
+  const first = disk.paths().find((path) => path.includes('/00000000000000000000-') && path.endsWith('.seg'))!
+  await disk.unlink(first)
+  const log = await session.open()
+  const read = readAll(log)
+  await expect(read).rejects.toMatchObject({ code: 'SEGMENT_MISSING', file: first.slice(logDirectory.length + 1) })
+  // What is behind it is read all the same.
+  const lsns: number[] = []
+  for await (const record of log.readRecords({ from: { lsn: 2 } })) lsns.push(record.lsn)
+  expect(lsns).toEqual([2, 3, 4])
+  disk.powerLoss()
+})
+
+it('a tail that ends before the end which its successor names is damaged, and not torn', async () => {
+  const disk = newDisk({ names: 'strict', seed: 1 })
+  const session = new Session(disk, ways[2]!, 1)
+  await session.open({ segmentBytes: 16_384 })
+  await session.submit(9_000)
+  // The manifest that follows the roll does not come: it still names the first segment.
+  const heal = disk.inject(({ kind, to }) => (kind === 'link' && to?.includes('/MANIFEST-') ? { stall: 'late' } : undefined))
+  await session.submit(9_000)
+  session.dies()
+  heal()
+  const first = disk.paths().find((path) => path.includes('/00000000000000000000-') && path.endsWith('.seg'))!
+  const hand = await session.disk.open(first, 'write')
+  await hand.truncate(5_000)
+  const { findings } = await verifyLog(session.environment, logDirectory)
+  const place = { file: first.slice(logDirectory.length + 1), position: 4096, lsnFrom: 0, lsnTo: 0 }
+  expect(findings).toContainEqual(expect.objectContaining({ code: 'TAIL_DAMAGED', severity: 'data-lost', ...place }))
+  await expect(session.open()).rejects.toMatchObject({ code: 'LOG_DAMAGED', ...place })
   disk.powerLoss()
 })

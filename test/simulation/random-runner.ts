@@ -1,5 +1,6 @@
 /** Runs random programs, one a seed, and adds up what they have seen. */
 import { loadChecksum } from '../../native-free-storage/index.ts'
+import { type DamageCounts, DamageRun } from './random-damage.ts'
 import { type ProgramCounts, RandomProgram } from './random-program.ts'
 
 export interface RandomCounts extends ProgramCounts {
@@ -38,28 +39,45 @@ export function* seedsFrom(first: string, count: number): Generator<string> {
 }
 
 export async function runPrograms(file: string, seeds: Iterable<string>, counts: RandomCounts): Promise<void> {
-  await loadChecksum()
-  // An error that nobody looks at is expensive by its stack; the one that is told can be had again with it.
-  const { stackTraceLimit } = Error
-  Error.stackTraceLimit = 0
-  try {
-    await runAll(file, seeds, counts)
-  } finally {
-    Error.stackTraceLimit = stackTraceLimit
-  }
+  await runAll(file, seeds, (seed) => {
+    const program = new RandomProgram(seed)
+    return [
+      program.story,
+      async () => {
+        await program.run()
+        counts.seeds++
+        for (const key of Object.keys(program.counts) as (keyof ProgramCounts)[]) counts[key] += program.counts[key]
+      },
+    ]
+  })
 }
 
-async function runAll(file: string, seeds: Iterable<string>, counts: RandomCounts): Promise<void> {
-  for (const seed of seeds) {
-    const program = new RandomProgram(seed)
-    try {
-      await program.run()
-    } catch (error) {
-      throw new SeedFailure(file, seed, program.story, error)
+export async function runDamages(file: string, seeds: Iterable<string>, counts: DamageCounts): Promise<void> {
+  await runAll(file, seeds, (seed) => {
+    const run = new DamageRun(seed)
+    return [run.story, () => run.run(counts)]
+  })
+}
+
+async function runAll(
+  file: string,
+  seeds: Iterable<string>,
+  begin: (seed: string) => [story: readonly string[], run: () => Promise<void>],
+): Promise<void> {
+  await loadChecksum()
+  // An error that nobody looks at is expensive by its stack.
+  const { stackTraceLimit } = Error
+  try {
+    for (const seed of seeds) {
+      Error.stackTraceLimit = 0
+      const [story, run] = begin(seed)
+      try {
+        await run()
+      } catch (error) {
+        throw new SeedFailure(file, seed, story, error)
+      }
     }
-    counts.seeds++
-    for (const key of Object.keys(program.counts) as (keyof ProgramCounts)[]) {
-      counts[key] += program.counts[key]
-    }
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
   }
 }
