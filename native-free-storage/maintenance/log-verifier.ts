@@ -155,10 +155,12 @@ export class LogVerifier {
   ): Promise<void> {
     const sealed = await readSealedEnd(opened)
     const from = sum.nextLsn ?? sealed?.nextLsn ?? segment.baseLsn
-    const nextId = sealed === null ? null : (await readSeal(opened, sealed.position))?.nextSegmentId
     const previousId = successor.header?.previous?.id
-    const file = nextId == null ? null : segmentFileName(from, nextId)
-    const which = previousId === undefined ? '' : `, the last of them ${previousId}`
+    const nextId = sealed === null ? null : (await readSeal(opened, sealed.position))?.nextSegmentId
+    // The seal names what followed, if it was known then; an index that is still there has the name, too.
+    const left = this.#survey.names.find((name) => previousId !== undefined && name.endsWith(`-${previousId}.idx`))
+    const file = nextId != null ? segmentFileName(from, nextId) : (left?.replace(/idx$/, 'seg') ?? null)
+    const which = previousId === undefined ? '' : `, the last of it ${previousId}`
     const message = `what lies between ${segment.name} and ${successor.name} is missing${which}`
     const place = file === null ? { file: successor.name, position: PREVIOUS_SEGMENT_AT } : { file, position: null }
     this.#add('SEGMENT_MISSING', message, { ...place, ...lsnRange(from, successor.baseLsn) })

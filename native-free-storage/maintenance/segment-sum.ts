@@ -40,6 +40,7 @@ export class SegmentSum {
     const { header } = frame
     if (header === null || frame.faults.length > 0) {
       this.clean = false
+      this.nextLsn = undefined
       return
     }
     this.frames++

@@ -137,12 +137,13 @@ function checkContent(frame: WalkedFrame, header: FrameHeader, content: boolean)
   const end = bodyEnd + header.nodeSectionLength
   const body = bytes.subarray(header.headerLength, bodyEnd)
   const nodeBytes = bytes.subarray(bodyEnd, end)
+  if (header.kind !== FrameKind.gap) frame.nextLsn = nextLsnAfter(header)
   if (bytes.length < header.totalLength) {
     frame.faults.push('the file ends inside it')
-    return
+    // Padding alone may be what is missing.
+    if (bytes.length < end) return
   }
   frame.intact = true
-  if (header.kind !== FrameKind.gap) frame.nextLsn = nextLsnAfter(header)
   try {
     if (header.kind === FrameKind.gap) {
       if (hash64(body) !== header.bodyHash) throw new FormatError('DAMAGED', 'its body does not have its hash')

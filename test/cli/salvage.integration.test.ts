@@ -118,3 +118,26 @@ describe('salvage', () => {
     expect(JSON.parse(result.stderr).error).toMatchObject({ code: 'LOG_MISSING' })
   })
 })
+
+describe('reindex', () => {
+  test('makes the indexes of every log that are missing or wrong, and prints which', async () => {
+    const { copy } = await changed(async (at) => {
+      await rm(await fileIn(join(at, 'pchannels', '0'), '.idx'))
+      await flip(await fileIn(join(at, 'catalog'), '.idx'), 200)
+    })
+    expect((await cli(['verify', copy])).status).toBe(8)
+    const result = await cli(['reindex', copy, '--json'])
+    expect(result.stderr).toBe('')
+    expect(result.status).toBe(0)
+    const [{ logs }] = result.json() as [{ logs: { path: string; made: { was: string }[]; failed: unknown[] }[] }]
+    const made = logs.map(({ path, made }) => [path.slice(copy.length), made.map(({ was }) => was)])
+    expect(made).toEqual([
+      ['/catalog', ['wrong']],
+      ['/pchannels/0', ['missing']],
+      ['/pchannels/1', []],
+    ])
+    expect((await cli(['verify', copy])).status).toBe(0)
+    const again = await cli(['reindex', join(copy, 'pchannels', '0')])
+    expect(again.stdout.toString()).toContain('0 indexes made')
+  })
+})

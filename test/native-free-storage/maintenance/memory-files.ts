@@ -6,6 +6,7 @@ import { type Disk, DiskError, type DiskFile } from '../../../native-free-storag
 import { nodeEnvironment } from '../../../native-free-storage/disk/node-environment.ts'
 import type { Environment } from '../../../native-free-storage/environment.ts'
 import { openLog, type RecordInput } from '../../../native-free-storage/index.ts'
+import { logDirectory, Session, type Workload, ways } from '../../simulation/log-workloads.ts'
 import { SimDisk } from '../../simulation/sim-disk.ts'
 import { simEnvironment } from '../../simulation/sim-environment.ts'
 
@@ -26,11 +27,37 @@ export async function writtenFiles(openings: readonly (readonly RecordInput[][])
     for (const batch of batches) await log.append(batch)
     await log.close()
   }
+  return filesIn(disk, directory)
+}
+
+/** What a workload leaves: when its process dies half-way, and at its end. */
+export async function logFiles(workload: Workload): Promise<Files[]> {
+  const ended = new Session(new SimDisk({ seed: 2 }), ways[0]!, 2)
+  ended.disk.prepareDirectory('/data')
+  await workload.run(ended)
+  const { disk } = ended
+  const killed = new Session(new SimDisk({ seed: 2 }), ways[0]!, 2)
+  killed.disk.prepareDirectory('/data')
+  const half = disk.steps >> 1
+  const died = new Promise<void>((resolve) => {
+    killed.disk.onStep = (step) => {
+      if (step < half) return
+      killed.stopped = true
+      killed.disk.onStep = undefined
+      killed.disk.processCrash(2)
+      resolve()
+    }
+  })
+  await Promise.race([died, workload.run(killed)])
+  return [filesIn(disk, logDirectory), filesIn(killed.disk, logDirectory)]
+}
+
+function filesIn(disk: SimDisk, directory: string): Files {
   const files: Files = new Map()
   for (const path of disk.paths()) {
     const name = path.slice(directory.length + 1)
     // What they hold means nothing: prepared files, and names that lie ready for a full disk.
-    if (name.startsWith('pool/') || name === 'MANIFEST.spare' || name.startsWith('LOCK')) continue
+    if (!path.startsWith(`${directory}/`) || /^(pool\/|MANIFEST\.spare|LOCK)/.test(name)) continue
     files.set(name, Buffer.from(disk.contents(path)))
   }
   return files
@@ -89,7 +116,7 @@ function memoryFile(path: string, bytes: Buffer, refuse: () => Promise<never>): 
   return {
     path,
     read: async (target, offset, length, position) =>
-      bytes.copy(target, offset, position, Math.min(bytes.length, position + length)),
+      position >= bytes.length ? 0 : bytes.copy(target, offset, position, Math.min(bytes.length, position + length)),
     size: async () => bytes.length,
     close: async () => {},
     write: refuse,
