@@ -92,8 +92,12 @@ export async function lookAtEnd(view: RepairView, last: Candidate): Promise<Last
     }
     const scan = source.hasHeader ? await scanTail(opened.file, header.salt, start) : null
     const { verdict, because } = scan === null ? damagedHeader : classifyTail(scan.evidence)
+    // Without a manifest nothing says that a torn end, or one that was cut off, was not acknowledged.
+    const isDoubtful =
+      known === null && (verdict === 'torn' || (source.hasHeader && source.bytes < header.preparedBytes))
     const isSound =
       scan !== null &&
+      !isDoubtful &&
       verdict !== 'damaged' &&
       source.isExact &&
       (await isSoundUpTo(opened, scan.proven)) &&
@@ -115,10 +119,12 @@ export async function lookAtEnd(view: RepairView, last: Candidate): Promise<Last
     const bounds = { endPosition: Math.max(source.bytes, SEGMENT_HEADER_BYTES), nextLsn: null }
     const knownNextLsn = Math.max(syncedLsn, content.nextLsn)
     const provenEnd = Math.max(start.position, content.durablePosition)
-    const endIsLost = provenEnd > content.position || source.bytes < provenEnd || !source.hasHeader
-    const open = endIsLost ? lostSectors(last, provenEnd) : await openSectors(last, opened)
+    const endIsLost = isDoubtful || provenEnd > content.position || source.bytes < provenEnd || !source.hasHeader
+    const isCut = provenEnd > content.position || source.bytes < header.preparedBytes || !source.hasHeader
+    const open = isCut ? lostSectors(last, provenEnd) : await openSectors(last, opened)
     const boundLsn = knownNextLsn + open * RECORDS_A_SECTOR
-    const fault = verdict === 'damaged' ? because : (content.fault ?? headerFault)
+    const doubt = isDoubtful ? 'no manifest proves where it ends' : null
+    const fault = verdict === 'damaged' ? because : (doubt ?? content.fault ?? headerFault)
     return { isSound, fault, bounds, knownNextLsn, boundLsn, endIsLost, point: start, closed: false }
   } finally {
     await opened.release()

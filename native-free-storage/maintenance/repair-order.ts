@@ -80,7 +80,10 @@ function lastByLinks(all: readonly Candidate[]): Candidate | undefined {
   const followed = (candidate: Candidate): boolean =>
     all.some((other) => other !== candidate && other.content.frames > 0 && names(other.source, candidate.source))
   const ends = all.filter((candidate) => !followed(candidate))
-  return ends.findLast(({ content }) => content.frames > 0) ?? ends.at(-1)
+  const last = ends.findLast(({ content }) => content.frames > 0) ?? ends.at(-1)
+  // Its frames may be gone; one that never had any does no harm.
+  const behind = all.findLast((other) => last !== undefined && other !== last && names(other.source, last.source))
+  return behind !== undefined && behind.source.baseLsn >= last!.content.nextLsn ? behind : last
 }
 
 function before(current: Candidate, all: readonly Candidate[], taken: readonly Candidate[]): Candidate | undefined {

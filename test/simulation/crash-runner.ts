@@ -17,6 +17,8 @@ export interface CrashSpace {
   way: Way
   names: 'strict' | 'ext4'
   seed: number | string
+  /** Power is lost before each step, and not before a part of them. */
+  everyStep?: boolean
   /** Replaces the session's own view of the disk: an engine that is broken on purpose. */
   wrap?: Session['wrap']
 }
@@ -80,23 +82,31 @@ function sessionOn(space: CrashSpace, disk: SimDisk, ledger?: Ledger): Session {
   return session
 }
 
-/** Crash states of the space, `wanted` of them or as many as there are distinct ones. */
+export function noCrashes(): CrashCounts {
+  return { states: 0, exhausted: 0, points: 0, recoveryCrashes: 0 }
+}
+
+/**
+ * Crash states of the space, about `wanted` of them or as many as there are distinct ones. At a crash point all
+ * combinations of what is pending are taken where they are few; else all lost, all kept, and some drawn from the seed.
+ */
 export async function crashEverywhere(
   space: CrashSpace,
   wanted: number,
-  counts: CrashCounts = { states: 0, exhausted: 0, points: 0, recoveryCrashes: 0 },
+  counts: CrashCounts = noCrashes(),
+  seen: Set<bigint> = new Set(),
 ): Promise<CrashCounts> {
   await loadChecksum()
   const steps = await countSteps(space)
-  const seen = new Set<string>()
   const random = new Random(`${space.seed}/${space.workload.name}`)
-  // With fewer states than steps a part of the steps is taken, spread over the run.
-  const perStep = Math.max(1, Math.round(wanted / steps))
+  const perStep = Math.max(wanted < 40 ? 1 : 3, Math.round(wanted / steps))
+  // With fewer states than that a part of the steps is taken, spread over the run.
+  const points = Math.ceil(wanted / perStep)
   const chosen = new Set<number>()
-  if (wanted >= steps) for (let step = 0; step < steps; step++) chosen.add(step)
+  if (space.everyStep || points >= steps) for (let step = 0; step < steps; step++) chosen.add(step)
   else {
-    const width = steps / wanted
-    for (let i = 0; i < wanted; i++) chosen.add(Math.min(steps - 1, Math.floor((i + random.fraction()) * width)))
+    const width = steps / points
+    for (let i = 0; i < points; i++) chosen.add(Math.min(steps - 1, Math.floor((i + random.fraction()) * width)))
   }
   let from = 0
   while (from < steps) {
@@ -156,7 +166,7 @@ interface Collection {
   steps: number
   perStep: number
   chosen: ReadonlySet<number>
-  seen: Set<string>
+  seen: Set<bigint>
   counts: CrashCounts
 }
 
@@ -184,7 +194,8 @@ async function collect(space: CrashSpace, plan: Collection): Promise<{ states: C
     }
     counts.points++
     const { names, writes } = disk.pending()
-    if (perStep > 1 && 2 ** (names + writes) <= exhaustiveMax) {
+    const combinationsMax = space.everyStep || perStep > 3 ? exhaustiveMax : perStep
+    if (perStep > 1 && 2 ** (names + writes) <= combinationsMax) {
       const tape: string[] = []
       eachChoiceNow(exhaustiveMax * 4, (chooser) => {
         tape.length = 0
@@ -218,7 +229,7 @@ async function collect(space: CrashSpace, plan: Collection): Promise<{ states: C
 }
 
 /** What makes two states the same: names and bytes, and what the users know. Of the pool the names are enough. */
-function fingerprint(disk: SimDisk, ledger: Ledger): string {
+function fingerprint(disk: SimDisk, ledger: Ledger): bigint {
   const parts: string[] = []
   for (const path of disk.paths().sort()) {
     const bytes = disk.contents(path)
@@ -227,7 +238,7 @@ function fingerprint(disk: SimDisk, ledger: Ledger): string {
   }
   const outcomes = ledger.submissions.map(({ outcome }) => outcome[0]).join('')
   parts.push(`${outcomes} ${ledger.firstLsn} ${ledger.askedFirstLsn} ${ledger.watermark.tick}`)
-  return parts.join('\n')
+  return hash64(Buffer.from(parts.join('\n')))
 }
 
 /** What a power loss may leave that `verify` cannot tell from damage: a torn slot of the lease, an index without a durable name. */
@@ -260,7 +271,11 @@ export async function examine(space: CrashSpace, state: CrashState, crashRecover
     if (crashRecoveryAt > 0) {
       disk.crashAfter(crashRecoveryAt)
       const first = sessionOn(space, disk, ledger)
-      await Promise.race([goOn(first), disk.crashed])
+      const recovery = async (): Promise<void> => {
+        await space.workload.afterCrash?.(first)
+        await goOn(first)
+      }
+      await Promise.race([recovery(), disk.crashed])
       choice += `, again before step ${crashRecoveryAt} of the recovery`
       disk = disk.reboot(crashRecoveryAt)
     }

@@ -3,8 +3,10 @@
  * same disk operations, and a crash can be put before each of them.
  */
 import { backupWorkload } from './backup-workload.ts'
+import { loadWorkloads } from './load-workloads.ts'
 import type { Session, Workload } from './log-session.ts'
 import { reindexWorkload } from './reindex-workload.ts'
+import { repairWorkloads } from './repair-workload.ts'
 
 const many = (count: number, bytes: number): number[] => Array.from({ length: count }, () => bytes)
 
@@ -150,8 +152,8 @@ export const workloads: readonly Workload[] = [
   { name: 'retention', run: retains },
   { name: 'idle', run: idles },
   { name: 'lease', run: leases },
+  ...loadWorkloads,
   backupWorkload,
   reindexWorkload,
+  ...repairWorkloads,
 ]
-
-export { logDirectory, logEnvironment, Session, type Way, type Workload, ways } from './log-session.ts'
