@@ -1,6 +1,12 @@
 /** The logs that a PATH of an offline command stands for. */
 import { dirname } from 'node:path'
-import { BACKUP_MARK, type Environment, findLogs, refuseIncompleteBackup } from '../../native-free-storage/index.ts'
+import {
+  BACKUP_MARK,
+  type Environment,
+  findLogs,
+  isDiskError,
+  refuseIncompleteBackup,
+} from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
 import { DESCRIPTOR_FILE } from '../log-store/descriptor.ts'
 
@@ -16,10 +22,20 @@ export async function requireLogs(environment: Environment, path: string): Promi
   const root = path.length > 1 ? path.replace(/(?<=.)\/+$/, '') : path
   const found = await findLogs(environment, root, startDepth)
   const logs = found.filter((log) => log === root || dirname(log) === root || dirname(log) === `${root}/pchannels`)
-  const isWhole = logs.includes(root) || environment.disk.existsSync(`${root}/${DESCRIPTOR_FILE}`)
-  if (!isWhole && environment.disk.existsSync(`${root}/${BACKUP_MARK}`)) refuseIncompleteBackup(root, [BACKUP_MARK])
+  const isWhole = logs.includes(root) || isThere(environment, `${root}/${DESCRIPTOR_FILE}`)
+  if (!isWhole && isThere(environment, `${root}/${BACKUP_MARK}`)) refuseIncompleteBackup(root, [BACKUP_MARK])
   if (logs.length > 0) return logs
   throw new TidelogError('LOG_MISSING', `${path} is neither a log's directory nor a data directory with logs`, {
     file: path,
   })
+}
+
+/** PATH may be a file, in which nothing is. */
+function isThere({ disk }: Environment, path: string): boolean {
+  try {
+    return disk.existsSync(path)
+  } catch (error) {
+    if (isDiskError(error, 'ENOTDIR')) return false
+    throw error
+  }
 }
