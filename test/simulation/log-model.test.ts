@@ -11,6 +11,7 @@ import {
   type Command,
   Follow,
   LookBeside,
+  looks,
   type Model,
   Read,
   ReadByTick,
@@ -60,7 +61,7 @@ it('a log is a list that can be truncated, whatever happens to its process', asy
   const property = fc.asyncProperty(
     fc.constantFrom(...ways),
     options,
-    fc.commands(commands, { maxCommands: 14 }),
+    fc.commands(commands, { maxCommands: 14, size: '+1' }),
     async (way, chosen, list) => {
       const session = new Session(newDisk({ names: 'strict', seed: 1 }), way, 1)
       await session.open(chosen)
@@ -80,4 +81,5 @@ it('a log is a list that can be truncated, whatever happens to its process', asy
   const tookMs = performance.now() - startedMs
   console.log(`model: ${runs} runs, ${commandsRun} commands, ${(tookMs / runs).toFixed(1)} ms a run, seed ${seed}`)
   expect(commandsRun).toBeGreaterThan(runs)
+  expect(looks.whole).toBeGreaterThanOrEqual(looks.idle * 0.8)
 })
