@@ -3,6 +3,10 @@ import { expect } from 'vitest'
 import type { Client } from '../../src/client/types.ts'
 
 export interface Outcomes {
+  /** LSN of each payload that was acknowledged. */
+  lsns: Map<string, number>
+  /** Everything below may have been truncated. */
+  floor: number
   /** Payloads, in the order in which they were acknowledged. */
   acknowledged: string[]
   notWritten: string[]
@@ -20,7 +24,7 @@ export class FaultLedger {
   of(vchannel: string): Outcomes {
     let outcomes = this.#vchannels.get(vchannel)
     if (outcomes === undefined) {
-      outcomes = { acknowledged: [], notWritten: [], unknown: [], errors: new Map() }
+      outcomes = { lsns: new Map(), floor: 0, acknowledged: [], notWritten: [], unknown: [], errors: new Map() }
       this.#vchannels.set(vchannel, outcomes)
     }
     return outcomes
@@ -31,8 +35,9 @@ export class FaultLedger {
     const outcomes = this.of(vchannel)
     const name = `${vchannel}/${this.#count++}/`
     try {
-      await client.append(vchannel, { payload: Buffer.from(name.padEnd(bytes, '.')) })
+      const { lsn } = await client.append(vchannel, { payload: Buffer.from(name.padEnd(bytes, '.')) })
       outcomes.acknowledged.push(name)
+      outcomes.lsns.set(name, lsn)
       return true
     } catch (error) {
       const { code, message, retriable, outcome } = error as {
@@ -72,7 +77,7 @@ export class FaultLedger {
 
   /** All that was acknowledged is there, once; nothing that was refused is; nothing that was never sent. */
   async compare(client: Client): Promise<void> {
-    for (const [vchannel, { acknowledged, notWritten, unknown }] of this.#vchannels) {
+    for (const [vchannel, { lsns, floor, acknowledged, notWritten, unknown }] of this.#vchannels) {
       const read: string[] = []
       for await (const { payload } of client.consume(vchannel, { untilCaughtUp: true })) {
         read.push(Buffer.from(payload).toString().replace(/\.*$/, ''))
@@ -80,7 +85,7 @@ export class FaultLedger {
       const there = new Set(read)
       expect(read.length, `${vchannel}: a record is there twice`).toBe(there.size)
       expect(
-        acknowledged.filter((name) => !there.has(name)),
+        acknowledged.filter((name) => !there.has(name) && lsns.get(name)! >= floor),
         `${vchannel}: acknowledged and lost`,
       ).toEqual([])
       expect(
