@@ -148,6 +148,7 @@ export async function dieEverywhere(space: CrashSpace, wanted: number): Promise<
     const ledger = session.ledger.copy()
     const next = sessionOn(space, session.disk.nextProcess(), ledger)
     try {
+      await space.workload.afterCrash?.(next)
       await goOn(next)
       await readBack(next)
       await readBack(next)

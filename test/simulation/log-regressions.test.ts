@@ -161,7 +161,9 @@ it('a tail that ends before the end which its successor names is damaged, and no
   await session.open({ segmentBytes: 16_384 })
   await session.submit(9_000)
   // The manifest that follows the roll does not come: it still names the first segment.
-  const heal = disk.inject(({ kind, to }) => (kind === 'link' && to?.includes('/MANIFEST-') ? { stall: 'late' } : undefined))
+  const heal = disk.inject(({ kind, to }) =>
+    kind === 'link' && to?.includes('/MANIFEST-') ? { stall: 'late' } : undefined,
+  )
   await session.submit(9_000)
   session.dies()
   heal()

@@ -343,9 +343,16 @@ function demandTold(error: unknown): void {
   demand(file !== undefined || lsnFrom !== undefined || lsn !== undefined, () => `told without a place: ${error}`)
 }
 
+/** Segments, indexes and the newest manifest. */
 function filesOf(disk: SimDisk): string[] {
-  const ours = /^[^/]*(\.seg|\.idx|MANIFEST-\d{20})$/
-  return disk.paths().filter((path) => ours.test(path.slice(logDirectory.length + 1)))
+  const names = disk.paths().map((path) => path.slice(logDirectory.length + 1))
+  const manifest = names
+    .filter((name) => /^MANIFEST-\d{20}$/.test(name))
+    .sort()
+    .at(-1)
+  return names
+    .filter((name) => /^[^/]*\.(seg|idx)$/.test(name) || name === manifest)
+    .map((name) => `${logDirectory}/${name}`)
 }
 
 function snapshotOf(disk: SimDisk): Map<string, Uint8Array> {

@@ -6,7 +6,7 @@ import { type Disk, DiskError, type DiskFile } from '../../../native-free-storag
 import { nodeEnvironment } from '../../../native-free-storage/disk/node-environment.ts'
 import type { Environment } from '../../../native-free-storage/environment.ts'
 import { openLog, type RecordInput } from '../../../native-free-storage/index.ts'
-import { logDirectory, Session, type Workload, ways } from '../../simulation/log-workloads.ts'
+import { logDirectory, Session, type Workload, ways } from '../../simulation/log-session.ts'
 import { SimDisk } from '../../simulation/sim-disk.ts'
 import { simEnvironment } from '../../simulation/sim-environment.ts'
 
