@@ -3,7 +3,7 @@
 export { CacheBudget } from './cache/frame-cache.ts'
 export { type Disk, DiskError, type DiskFile, type DiskSpace, isDiskError } from './disk/disk.ts'
 export { checkDirectoryFit } from './disk/file-system-names.ts'
-export { acquireLock, type Lock } from './disk/lock-file.ts'
+export { acquireLock, type Lock, lockHolder } from './disk/lock-file.ts'
 export { nodeEnvironment } from './disk/node-environment.ts'
 export {
   openSpaceWatch,
@@ -13,6 +13,12 @@ export {
   type SpaceStatus,
   type SpaceWatch,
 } from './disk/space-watch.ts'
+export {
+  measureSyncLatency,
+  type ParallelWrites,
+  type SyncLatency,
+  type SyncMeasurement,
+} from './disk/sync-latency.ts'
 export { probeWriteWay, type WriteMode, type WriteWay } from './disk/write-probe.ts'
 export type { Clock, Environment, KernelLock, Processes, ProcessIdentity, Timer } from './environment.ts'
 export {
@@ -61,12 +67,12 @@ export {
   type Verification,
 } from './maintenance/findings.ts'
 export { type Quarantine, quarantineOf } from './maintenance/quarantine.ts'
+export { type ReindexReport, reindexLog } from './maintenance/reindex.ts'
 export { type RepairOptions, type RepairReport, repairLog } from './maintenance/repair.ts'
 export type { LsnRange } from './maintenance/repair-frames.ts'
 export { keepInQuarantine, repairLease } from './maintenance/repair-lease.ts'
 export type { RepairAction, RepairMode } from './maintenance/repair-plan.ts'
 export { type UndoReport, undoRepair } from './maintenance/repair-undo.ts'
-export { type ReindexReport, reindexLog } from './maintenance/reindex.ts'
 export { prepareSalvage, salvageLog } from './maintenance/salvage.ts'
 export { salvageLease } from './maintenance/salvage-lease.ts'
 export type { LostRange, SalvageReport } from './maintenance/salvage-report.ts'

@@ -89,6 +89,20 @@ export async function acquireLock(environment: Environment, directory: string): 
   }
 }
 
+/**
+ * Who holds the lock of `directory`, for those who only look: null where nobody does. `unreadable`: it does not say.
+ * Throws a DiskError when it cannot be read.
+ */
+export async function lockHolder(
+  environment: Environment,
+  directory: string,
+): Promise<{ pid: number; isAlive: boolean } | 'unreadable' | null> {
+  const seen = await look(environment.disk, `${directory}/${lockName}`)
+  if (seen.kind === 'absent') return null
+  if (seen.kind === 'unreadable') return 'unreadable'
+  return { pid: seen.owner.pid, isAlive: environment.processes.isAlive(seen.owner) }
+}
+
 type Seen = { kind: 'absent' } | { kind: 'unreadable' } | { kind: 'owned'; owner: Owner }
 
 class LockTaker {
@@ -226,22 +240,8 @@ class LockTaker {
     }
   }
 
-  async #look(name: string): Promise<Seen> {
-    let bytes: Uint8Array
-    try {
-      const file = await this.#disk.open(this.#path(name), 'read')
-      try {
-        const target = new Uint8Array(lockFileBytes + 1)
-        bytes = target.subarray(0, await file.read(target, 0, target.length, 0))
-      } finally {
-        await file.close()
-      }
-    } catch (error) {
-      if (isDiskError(error, 'ENOENT')) return { kind: 'absent' }
-      throw error
-    }
-    const owner = parseOwner(bytes)
-    return owner === undefined ? { kind: 'unreadable' } : { kind: 'owned', owner }
+  #look(name: string): Promise<Seen> {
+    return look(this.#disk, this.#path(name))
   }
 
   /** A file of a taker that is still at work is left alone; it finds out by itself that it came too late. */
@@ -371,6 +371,24 @@ class HeldLock implements Lock {
       await this.#kernelLock?.release()
     }
   }
+}
+
+async function look(disk: Disk, path: string): Promise<Seen> {
+  let bytes: Uint8Array
+  try {
+    const file = await disk.open(path, 'read')
+    try {
+      const target = new Uint8Array(lockFileBytes + 1)
+      bytes = target.subarray(0, await file.read(target, 0, target.length, 0))
+    } finally {
+      await file.close()
+    }
+  } catch (error) {
+    if (isDiskError(error, 'ENOENT')) return { kind: 'absent' }
+    throw error
+  }
+  const owner = parseOwner(bytes)
+  return owner === undefined ? { kind: 'unreadable' } : { kind: 'owned', owner }
 }
 
 function parseOwner(bytes: Uint8Array): Owner | undefined {

@@ -44,6 +44,8 @@ export interface ProbeOptions {
   override?: { mode?: WriteMode | undefined; depth?: number | undefined } | undefined
   /** How long the probe may take; default 1,000. */
   maxMs?: number | undefined
+  /** False: only looks. What was measured is not kept, and what a probe that died has left stays. Default: true. */
+  keep?: boolean | undefined
 }
 
 /** An operator may ask for more than the probe would; beyond this it is a mistake. */
@@ -51,7 +53,7 @@ export const writeDepthMax = 64
 
 export const writeWayFileName = 'write-way.json'
 
-const probeNamePrefix = 'write-probe-'
+export const probeNamePrefix = 'write-probe-'
 const resultVersion = 1
 const flushSizes = [4096, 64 * 1024, 1024 * 1024]
 const probeFileBytes = 4 * 1024 * 1024
@@ -75,7 +77,7 @@ export async function probeWriteWay(
   directory: string,
   options: ProbeOptions = {},
 ): Promise<WriteWay> {
-  const { override = {}, maxMs = 1000 } = options
+  const { override = {}, maxMs = 1000, keep: keeps = true } = options
   checkOverride(override)
   if (override.mode !== undefined && override.depth !== undefined) {
     return { mode: override.mode, depth: override.depth, reason: 'mode and depth were given' }
@@ -92,7 +94,7 @@ export async function probeWriteWay(
     return decide(known, override, traits, 'kept from an earlier start')
   }
 
-  const measured = await measure(environment, directory, modes, depthMax, maxMs)
+  const measured = await measure(environment, directory, modes, depthMax, maxMs, keeps)
   if (typeof measured === 'string') {
     return {
       mode: override.mode ?? (traits.dsyncTrusted ? 'dsync' : 'fdatasync'),
@@ -101,7 +103,7 @@ export async function probeWriteWay(
     }
   }
   // With a mode given only that one was measured; a later start without it measures both.
-  if (key !== undefined) await keep(environment, directory, key, measured)
+  if (keeps && key !== undefined) await keep(environment, directory, key, measured)
   return decide(measured, override, traits, 'measured')
 }
 
@@ -178,6 +180,7 @@ async function measure(
   modes: readonly WriteMode[],
   depthMax: number,
   maxMs: number,
+  tidies: boolean,
 ): Promise<WriteMeasurement[] | string> {
   const { clock } = environment
   const probe = new Probe(environment, directory, clock.monotonicMs() + maxMs * 0.9)
@@ -186,7 +189,7 @@ async function measure(
   const late = new Promise<string>((resolve) => {
     timer = clock.after(maxMs, () => resolve(`no answer within ${maxMs} ms`))
   })
-  const run = probe.run(modes, depths(depthMax)).catch((error: unknown) => {
+  const run = probe.run(modes, depths(depthMax), tidies).catch((error: unknown) => {
     if (isDiskError(error)) return `the probe failed with ${error.code}`
     throw error
   })
@@ -217,9 +220,13 @@ class Probe {
     this.#bytes = new Uint8Array(flushSizes.at(-1)!)
   }
 
-  async run(modes: readonly WriteMode[], depthList: readonly number[]): Promise<WriteMeasurement[] | string> {
+  async run(
+    modes: readonly WriteMode[],
+    depthList: readonly number[],
+    tidies: boolean,
+  ): Promise<WriteMeasurement[] | string> {
     const { disk, clock } = this.#environment
-    await this.#removeLeftOvers()
+    if (tidies) await this.#removeLeftOvers()
     const nonce = Buffer.from(this.#environment.randomBytes(6)).toString('hex')
     const path = `${this.#directory}/${probeNamePrefix}${nonce}`
     const files: Partial<Record<WriteMode, DiskFile>> = {}

@@ -4,7 +4,16 @@ import type { LoadedConfig } from '../daemon/config.ts'
 import { settings } from '../daemon/settings.ts'
 
 export function addDaemonFlags(command: Command): Command {
+  return addSettingFlags(
+    command,
+    settings.map(({ name }) => name),
+  )
+}
+
+/** Of the settings with these names; `--config` belongs to them. */
+export function addSettingFlags(command: Command, names: readonly string[]): Command {
   for (const { name, placeholder, byDefault, description } of settings) {
+    if (!names.includes(name)) continue
     command.addOption(new Option(`--${name} <${placeholder}>`, `${description} (default: ${byDefault})`))
   }
   return command.option('--config <FILE>', 'YAML file of settings (default: TIDELOG_CONFIG, else none)')

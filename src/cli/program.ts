@@ -5,10 +5,11 @@ import { addBackup } from './commands/backup.ts'
 import { addConfig } from './commands/config.ts'
 import { addConsume } from './commands/consume.ts'
 import { addDescribe } from './commands/describe.ts'
+import { addDoctor } from './commands/doctor.ts'
 import { addDump } from './commands/dump.ts'
 import { addProduce } from './commands/produce.ts'
-import { addRepair } from './commands/repair.ts'
 import { addReindex } from './commands/reindex.ts'
+import { addRepair } from './commands/repair.ts'
 import { addSalvage } from './commands/salvage.ts'
 import { addServe } from './commands/serve.ts'
 import { addStatus } from './commands/status.ts'
@@ -53,10 +54,11 @@ export function buildProgram(context: CommandContext, version: string): Command 
     addDescribe,
     addDump,
     addVerify,
+    addRepair,
     addSalvage,
     addReindex,
-    addRepair,
     addBackup,
+    addDoctor,
     addConfig,
   ]) {
     add(program, context)
