@@ -7,6 +7,7 @@ import type { Environment } from '../environment.ts'
 import { assert, TidelogError } from '../errors.ts'
 import { manifestFileName, parseManifestFileName } from '../format/file-names.ts'
 import { FormatError } from '../format/format-error.ts'
+import type { FormatFeatures } from '../format/format-version.ts'
 import { decodeManifest, encodeManifest, MANIFEST_BYTES_MAX, type ManifestContent } from '../format/manifest.ts'
 import { directoryGone, isGone } from './append-errors.ts'
 
@@ -21,7 +22,7 @@ const SPARE_BYTES = 4096
 export type ReleaseReserve = () => Promise<boolean>
 
 export interface FoundManifest {
-  content: ManifestContent
+  content: ManifestContent & FormatFeatures
   /** Generations below, oldest first: left behind by a crash between publishing and unlinking. */
   older: readonly number[]
 }
@@ -44,7 +45,21 @@ export async function findManifest(
   return { content: await readManifest(disk, directory, highest), older: generations }
 }
 
-export async function readManifest(disk: Disk, directory: string, generation: number): Promise<ManifestContent> {
+/** Of features that a reader may ignore and a writer has to know. Throws FORMAT_UNKNOWN. */
+export function refuseToWrite(file: string, { readOnlyFeatures, formatVersion }: FormatFeatures): void {
+  if (readOnlyFeatures === 0) return
+  throw new TidelogError(
+    'FORMAT_UNKNOWN',
+    `${file} was written in format version ${formatVersion} with features 0x${readOnlyFeatures.toString(16)}, which allow this version to read it and not to write. Upgrade, or open it read-only.`,
+    { file },
+  )
+}
+
+export async function readManifest(
+  disk: Disk,
+  directory: string,
+  generation: number,
+): Promise<ManifestContent & FormatFeatures> {
   const name = manifestFileName(generation)
   const file = await disk.open(`${directory}/${name}`, 'read')
   try {

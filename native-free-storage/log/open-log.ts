@@ -27,7 +27,7 @@ import { Log } from './log.ts'
 import { type CheckedLogOptions, checkLogOptions, FRAME_BODY_BYTES_MAX, type LogOptions } from './log-options.ts'
 import { LogState } from './log-state.ts'
 import { LogWriter } from './log-writer.ts'
-import { findManifest, MANIFEST_SPARE, ManifestStore, readManifest } from './manifest-store.ts'
+import { findManifest, MANIFEST_SPARE, ManifestStore, readManifest, refuseToWrite } from './manifest-store.ts'
 import { DEFAULT_MAX_TICK_LEAD_MS, LeasedTickOracle } from './tick-oracle.ts'
 import type { WriterSettings } from './writer-start.ts'
 
@@ -229,6 +229,7 @@ async function fence(
     return await ManifestStore.create(environment, directory, newManifest(environment, checked, bootId), releaseReserve)
   }
   const { content, older } = found
+  refuseToWrite(manifestFileName(content.generation), content)
   if (checked.ownerTerm !== undefined && checked.ownerTerm < content.ownerTerm) {
     throw new TidelogError(
       'TERM_STALE',

@@ -9,10 +9,11 @@ import { isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
+import { manifestFileName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
 import { BACKUP_MARK, refuseIncompleteBackup } from '../log/incomplete-backup.ts'
 import type { SegmentEntry } from '../log/log-view.ts'
-import { findManifest, ManifestStore } from '../log/manifest-store.ts'
+import { findManifest, ManifestStore, refuseToWrite } from '../log/manifest-store.ts'
 import { verifiedSuffix } from '../recovery/carry-over.ts'
 import { type FoundSegments, findSegments } from '../recovery/find-tail.ts'
 import { SegmentFiles } from '../segment/segment-file.ts'
@@ -170,6 +171,7 @@ async function copyOnce(
   const writerRunning = await isWriterRunning(environment, path)
   const original = (await findManifest(disk, path, await disk.list(path)))?.content
   if (original === undefined) throw new TidelogError('MANIFEST_MISSING', `${path} has no manifest any more`)
+  refuseToWrite(manifestFileName(original.generation), original)
   const upTo = options.upTo ?? (writerRunning && original.durability === 'disk' ? 'proven' : 'written')
   const found = await findSegments(environment, path, original, await disk.list(path))
   const { tail } = found
