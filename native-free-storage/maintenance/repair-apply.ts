@@ -12,7 +12,7 @@
  */
 import { isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
-import { NO_ID_128, parseSegmentFileName, segmentFileName } from '../format/file-names.ts'
+import { parseSegmentFileName, segmentFileName } from '../format/file-names.ts'
 import type { ManifestContent, ManifestTail } from '../format/manifest.ts'
 import { RETIRED_SEGMENTS_MAX } from '../format/manifest.ts'
 import type { SegmentEnd, SegmentHeader } from '../format/segment-header.ts'
@@ -21,7 +21,7 @@ import { LEASE_FILE } from '../log/lease-file.ts'
 import { ManifestStore } from '../log/manifest-store.ts'
 import { randomSalt } from '../log/segment-files.ts'
 import { indexNameOf, writeIndexFile } from '../segment/index-file.ts'
-import { originOf } from '../segment/lineage.ts'
+import { type Lineage, originOf } from '../segment/lineage.ts'
 import { rebuildIndex } from '../segment/rebuild-index.ts'
 import { type RewrittenSegment, SegmentRewriter } from '../segment/rewrite-segment.ts'
 import { leasedLsn } from './repair-end.ts'
@@ -56,6 +56,7 @@ class Repairer {
   readonly #directory: string
   readonly #owner: { ownerTerm: number; incarnation: number }
   readonly #runMs: number
+  readonly #lineage: Lineage
   readonly #moved: MovedFile[] = []
   #manifests: ManifestStore | null = null
 
@@ -66,6 +67,10 @@ class Repairer {
     this.#environment = view.environment
     this.#directory = view.directory
     this.#owner = nextOwner(view)
+    // Nothing that is left tells the id: the log gets a new one.
+    this.#lineage = view.newest ??
+      view.lineage ??
+      view.hint ?? { logId: Buffer.from(view.environment.randomBytes(16)).toString('hex'), origins: [] }
   }
 
   async run(): Promise<string[]> {
@@ -119,6 +124,7 @@ class Repairer {
       mode,
       moved: this.#moved,
       made,
+      stays: names.filter((name) => parseSegmentFileName(name) !== null && !moved.has(name)),
       publishes: publish,
       before: {
         firstLsn: before?.firstLsn ?? 0,
@@ -242,9 +248,8 @@ class Repairer {
 
   /** A segment from before a fork is still one of the log that it was copied from. */
   #origin(baseLsn: number): Pick<SegmentHeader, 'logId' | 'originLogId' | 'forkLsn'> {
-    const lineage = this.#view.lineage
-    const logId = lineage?.logId ?? NO_ID_128
-    if (lineage === null) return { logId, originLogId: null, forkLsn: 0 }
+    const lineage = this.#lineage
+    const { logId } = lineage
     const origin = lineage.origins.find(({ forkLsn }) => baseLsn < forkLsn)
     if (origin !== undefined) return { logId: origin.logId, originLogId: null, forkLsn: 0 }
     return { logId, ...originOf(lineage) }
@@ -276,19 +281,14 @@ class Repairer {
   // ---- 5 and 6
 
   async #publish(last: Settled | null): Promise<void> {
-    const { newest, manifests, hint, lineage } = this.#view
+    const { newest, manifests } = this.#view
     const content = this.#content(newest, last)
     if (this.#manifests !== null) {
       await this.#manifests.publish((before) => ({ ...content, generation: before.generation }))
       return
     }
     const generation = manifests.at(-1)?.generation ?? 0
-    const first: ManifestContent = {
-      ...content,
-      logId: lineage?.logId ?? hint?.logId ?? Buffer.from(this.#environment.randomBytes(16)).toString('hex'),
-      origins: lineage?.origins ?? hint?.origins ?? [],
-      generation,
-    }
+    const first: ManifestContent = { ...content, generation }
     if (generation === 0) {
       await ManifestStore.create(this.#environment, this.#directory, { ...first, generation: 1 }, async () => false)
       return
@@ -300,7 +300,7 @@ class Repairer {
 
   #content(newest: ManifestContent | null, last: Settled | null): ManifestContent {
     const { taken, segments, tail, firstLsn, lastTimeTick, nextLsn } = this.#plan
-    const { hint, lineage } = this.#view
+    const { hint } = this.#view
     const first = segments[0]
     const firstSegment =
       first === undefined
@@ -323,9 +323,9 @@ class Repairer {
     const gone = taken.flatMap((name) => parseSegmentFileName(name) ?? [])
     return {
       generation: 0,
-      logId: lineage?.logId ?? NO_ID_128,
+      logId: this.#lineage.logId,
       durability: durabilityOf(this.#view),
-      origins: (newest ?? hint)?.origins ?? lineage?.origins ?? [],
+      origins: this.#lineage.origins,
       ...this.#owner,
       firstLsn,
       firstSegment,

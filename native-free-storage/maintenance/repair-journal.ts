@@ -41,6 +41,8 @@ export interface RepairJournal {
   moved: MovedFile[]
   /** Files that are made, under names that nothing had. */
   made: string[]
+  /** Segment files that stay as they are. */
+  stays: string[]
   /** A manifest is published: generations that are not among `moved` are of the repair, or came after it. */
   publishes: boolean
   before: LogEnd
@@ -82,16 +84,17 @@ export function decodeJournal(bytes: Buffer): RepairJournal | null {
 }
 
 function checked(value: unknown): RepairJournal | null {
-  const { version, number, runMs, mode, moved, made, publishes, before, after } = (value ?? {}) as Record<
+  const { version, number, runMs, mode, moved, made, stays, publishes, before, after } = (value ?? {}) as Record<
     string,
     unknown
   >
   if (version !== VERSION || !isCount(number) || !isCount(runMs)) return null
   if (mode !== 'tail' && mode !== 'point-in-time') return null
-  if (!Array.isArray(moved) || !Array.isArray(made) || moved.length + made.length > ENTRIES_MAX) return null
-  if (!made.every(isSafeName) || !moved.every(isMoved)) return null
+  if (!Array.isArray(moved) || !Array.isArray(made) || !Array.isArray(stays)) return null
+  if (moved.length + made.length + stays.length > ENTRIES_MAX) return null
+  if (!made.every(isSafeName) || !stays.every(isSafeName) || !moved.every(isMoved)) return null
   if (typeof publishes !== 'boolean' || !isEnd(before) || !isEnd(after)) return null
-  return { number, runMs, mode, moved, made, publishes, before, after }
+  return { number, runMs, mode, moved, made, stays, publishes, before, after }
 }
 
 function isMoved(value: unknown): value is MovedFile {

@@ -87,7 +87,7 @@ async function mustBeUnchanged(
   journal: RepairJournal,
   names: readonly string[],
 ): Promise<void> {
-  const { before, after, moved, made } = journal
+  const { before, after, moved, made, stays } = journal
   const kept = new Set((await namesIn(environment, `${directory}/${QUARANTINE}`)) ?? [])
   const present = new Set(names)
   const lacking = moved.find((file) => !kept.has(file.kept) && !present.has(file.name))
@@ -109,12 +109,11 @@ async function mustBeUnchanged(
     throw refused(directory, 'records were appended or truncated since, or another opening has recovered it')
   }
   // A segment that the manifest does not name yet.
-  const known = new Set([...made, ...moved.map(({ name }) => name)])
+  const known = new Set([...made, ...stays, ...moved.map(({ name }) => name)])
   const retired = new Set(content.retired.map(({ id }) => id))
   const behind = names.find((name) => {
     const parsed = parseSegmentFileName(name)
-    if (parsed === null || known.has(name) || retired.has(parsed.id)) return false
-    return content.tail !== null && parsed.id !== content.tail.id && parsed.baseLsn > content.tail.baseLsn
+    return parsed !== null && !known.has(name) && !retired.has(parsed.id)
   })
   if (behind !== undefined) throw refused(directory, `${behind} was begun since`)
 }

@@ -184,7 +184,10 @@ async function run(seed: number): Promise<void> {
       await undoRepair(environment, directory, { apply: true })
       // A temporary file that a dead process left may be gone: every opening removes it.
       const lasting = (files: Map<string, string>) => [...files].filter(([path]) => !path.endsWith('.tmp'))
-      expect(lasting(snapshot(disk))).toEqual(lasting(before))
+      const now = lasting(snapshot(disk))
+      const changed = now.flatMap(([path, bytes]) => (before.get(path) === bytes ? [] : [path]))
+      expect(changed.join(), 'files that undo did not restore').toBe('')
+      expect(now).toEqual(lasting(before))
     }
   } catch (error) {
     const what = error instanceof Error ? (error.stack ?? error.message) : String(error)
