@@ -6,10 +6,12 @@ import { describe, nodeEnvironment } from '../../native-free-storage/index.ts'
 import { DaemonFixture, get, text, textsOf, until } from './open-test-daemon.ts'
 
 let fixture: DaemonFixture
-/** What a daemon that was killed while it was idle leaves. */
+/** What a daemon that was killed while it was idle leaves; and a copy of it, for one test. */
+let left: string
 let killed: string
+let copies = 0
 
-beforeEach(async () => {
+beforeAll(async () => {
   fixture = await DaemonFixture.create()
   const daemon = await fixture.start({ pchannels: 2 })
   const client = await fixture.connect(daemon)
@@ -21,12 +23,17 @@ beforeEach(async () => {
       ({ nextLsn, provenNextLsn }) => nextLsn! > 0 && nextLsn === provenNextLsn,
     )
   }
-  killed = join(fixture.directory, 'killed')
-  await cp(fixture.data, killed, { recursive: true, filter: (path) => !/\/LOCK/.test(path) })
+  left = join(fixture.directory, 'left')
+  await cp(fixture.data, left, { recursive: true, filter: (path) => !/\/LOCK/.test(path) })
   await daemon.stop()
 })
 
-afterEach(() => fixture.dispose())
+beforeEach(async () => {
+  killed = join(fixture.directory, `killed-${copies++}`)
+  await cp(left, killed, { recursive: true })
+})
+
+afterAll(() => fixture.dispose())
 
 /** A write was under way. */
 async function tear(log: string): Promise<void> {
