@@ -1,7 +1,7 @@
 /** `recovery: strict` in the daemon: a pchannel whose end cannot be proven is failed, the others serve. */
 import { cp, open } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, describe as suite, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, describe as suite, test } from 'vitest'
 import { describe, nodeEnvironment } from '../../native-free-storage/index.ts'
 import { DaemonFixture, get, text, textsOf, until } from './open-test-daemon.ts'
 
