@@ -8,6 +8,8 @@ import { type BackupOptions, type BackupReport, backupLog } from '../../../nativ
 import { describe } from '../../../native-free-storage/maintenance/describe.ts'
 import { dump } from '../../../native-free-storage/maintenance/dump.ts'
 import { surveyLog } from '../../../native-free-storage/maintenance/log-survey.ts'
+import { repairLog } from '../../../native-free-storage/maintenance/repair.ts'
+import { salvageLog } from '../../../native-free-storage/maintenance/salvage.ts'
 import { verifyLog } from '../../../native-free-storage/maintenance/verify.ts'
 import { logEnvironment } from '../../simulation/log-session.ts'
 import { type SimDisk, SimDisk as Simulated } from '../../simulation/sim-disk.ts'
@@ -264,6 +266,75 @@ suite('a backup', () => {
     expect(report.firstLsn).toBeGreaterThan(0)
     expect(await readCopy(environment)).toHaveLength(report.lastLsn! + 1 - report.firstLsn)
     await log.close()
+  })
+})
+
+suite('a copy of a copy that is damaged', () => {
+  /** Twelve records of the first log, nine of each copy. */
+  async function twice(): Promise<{ disk: SimDisk; environment: Environment; texts: string[] }> {
+    const { disk, environment } = machine()
+    const log = await open(environment, original)
+    await fill(log, 12)
+    await log.close()
+    await backup(environment, original, '/backup/first')
+    const first = await open(environment, '/backup/first')
+    await fill(first, 9, 'first-')
+    await first.close()
+    await backup(environment, '/backup/first')
+    const second = await open(environment, copy)
+    await fill(second, 9, 'second-')
+    const texts = await textsOf(second)
+    await second.close()
+    expect(texts).toHaveLength(30)
+    return { disk, environment, texts }
+  }
+
+  async function removeManifest(disk: SimDisk): Promise<void> {
+    const manifest = disk.paths().find((path) => path.startsWith(`${copy}/MANIFEST-`))!
+    await disk.unlink(manifest)
+  }
+
+  it('is salvaged whole, with its manifest and without', async () => {
+    const { disk, environment, texts } = await twice()
+    expect(await salvageLog(environment, copy, '/backup/salvaged')).toMatchObject({ records: 30, lost: [] })
+    expect(await readCopy(environment, '/backup/salvaged')).toEqual(texts)
+    await removeManifest(disk)
+    expect(await salvageLog(environment, copy, '/backup/again')).toMatchObject({ records: 30, lost: [] })
+    expect(await readCopy(environment, '/backup/again')).toEqual(texts)
+  })
+
+  it('is repaired when its manifest is gone, and its original has nothing of it', async () => {
+    const { disk, environment, texts } = await twice()
+    const before = bytesOf(disk, original)
+    await removeManifest(disk)
+    expect(await repairLog(environment, copy, { apply: true, mode: 'tail' })).toMatchObject({ sound: true, lost: [] })
+    const log = await open(environment, copy)
+    expect(await textsOf(log)).toEqual(texts)
+    await fill(log, 1, 'repaired-')
+    await log.close()
+    expect(await findingsOf(environment, copy)).toEqual([])
+    expect(bytesOf(disk, original)).toEqual(before)
+  })
+
+  it('is repaired when a record of a shared segment is damaged, and the file of the original stays as it is', async () => {
+    const { disk, environment, texts } = await twice()
+    const victim = disk.paths().find((path) => path.startsWith(`${copy}/0`) && path.endsWith('.seg'))!
+    const bytes = Buffer.from(disk.contents(victim))
+    bytes[4096 + 300]! ^= 1
+    await replace(environment, victim, bytes)
+    const before = bytesOf(disk, original)
+    const report = await repairLog(environment, copy, { apply: true, mode: 'tail' })
+    expect(report.sound).toBe(true)
+    expect(report.lost.length).toBeGreaterThan(0)
+    const log = await open(environment, copy)
+    const left = await textsOf(log)
+    expect(left.length).toBeGreaterThan(20)
+    expect(texts).toEqual(expect.arrayContaining(left))
+    await log.close()
+    // A repaired copy can be copied: a segment that was written anew belongs to the lineage too.
+    await backup(environment, copy, '/backup/third')
+    expect(await readCopy(environment, '/backup/third')).toEqual(left)
+    expect(bytesOf(disk, original)).toEqual(before)
   })
 })
 
