@@ -142,9 +142,13 @@ class RunningDaemon implements Daemon {
     this.#directory = await openDataDirectory(environment, this.data, config)
     await closeToOthers(this.data, logger)
     this.#space = await openSpaceWatch(environment, this.data, spaceLimits(config), {
-      onChange: (status, before) => logSpace(logger, status, before),
+      onChange: (status, before) => {
+        logSpace(logger, status, before)
+        this.#logs?.setRefusing(status.state === 'refusing')
+      },
     })
     this.#logs = await LocalLogs.begin(environment, this.data, config)
+    this.#logs.setRefusing(this.#space.state === 'refusing')
     const { mode, depth, reason } = this.#logs.writeWay
     logger.info('data directory opened', {
       data: this.data,

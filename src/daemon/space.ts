@@ -14,7 +14,8 @@ export function spaceLimits(
 
 /** A line for each change of state. */
 export function logSpace(logger: Logger, status: SpaceStatus, before: SpaceState): void {
-  const { state, message: why, usedBytes, freeBytes } = status
+  const { state, usedBytes, freeBytes } = status
+  const why = status.message === '' ? undefined : status.message
   const bytes = { usedBytes: usedBytes ?? undefined, freeBytes: freeBytes ?? undefined }
   if (state === 'refusing') logger.error('disk nearly full: appends are refused', { why, ...bytes })
   else if (state === 'unknown') logger.warn('the room on the disk is not known', { why })

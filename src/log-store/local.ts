@@ -140,6 +140,11 @@ export class LocalLogs implements LogStoreOpener {
     for (const log of this.#open.values()) log.look()
   }
 
+  /** While appends are refused for want of room, no file is prepared either. */
+  setRefusing(refusing: boolean): void {
+    this.#pool.setBusy(this, refusing)
+  }
+
   poolStatistics(): { preparedBytes: number; misses: number } {
     return this.#pool.statistics()
   }

@@ -30,7 +30,7 @@ test('beside a running daemon: says which process has it, measures, and changes 
     expect(found.latencies).toHaveLength(8)
     expect(found.parallel.map(({ depth }) => depth)).toEqual([1, 2, 4])
     expect(await names()).toEqual(before)
-    expect((await readdir(join(daemon.data, 'pool'))).filter((name) => name.startsWith('write-'))).toEqual([])
+    expect((await readdir(join(daemon.data, 'pool'))).filter((name) => name.startsWith('write-probe-'))).toEqual([])
     expect((await cli(['produce', 'orders'], { input: 'two\n', env: daemon.env })).status).toBe(0)
   } finally {
     await daemon.kill()

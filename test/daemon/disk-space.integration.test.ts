@@ -95,7 +95,7 @@ describe('a disk that fills up under the daemon', () => {
     expect((await get(daemon, '/health/data')).status).toBe(200)
     const told = filling.lines
       .filter((line) => /disk|appends are/.test(line))
-      .map((line) => line.replace(/ why=.*/, ''))
+      .map((line) => line.replace(/ (why|usedBytes)=.*/, ''))
     expect(told.map((line) => line.replace(/^\S+ +\S+ +/, ''))).toEqual([
       'disk nearly full: appends are refused',
       'appends are taken again',

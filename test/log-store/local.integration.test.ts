@@ -1,9 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { expect, test } from 'vitest'
 import { type Environment, nodeEnvironment, type WriteMode } from '../../native-free-storage/index.ts'
 import { LocalLogs, type LocalLogsOptions } from '../../src/log-store/local.ts'
 import { logStoreConformance } from '../conformance/log-store.ts'
+import { numberedBody } from './encode-body.ts'
 import { FaultyDisk } from './faulty-disk.ts'
 
 const MIB = 1024 * 1024
@@ -51,3 +53,25 @@ for (const durability of ['disk', 'os'] as const) {
     }
   })
 }
+
+test('while appends are refused for want of room no file is prepared, and afterwards they are', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'tidelog-store-'))
+  const logs = await LocalLogs.begin(nodeEnvironment(), directory, options)
+  try {
+    logs.setRefusing(true)
+    const store = await logs.open('0', 0)
+    // What was admitted before goes on, and asks the pool for files.
+    for (let index = 0; index < 200; index++) await store.append(await numberedBody('orders', `${index}`, 1))
+    expect(logs.poolStatistics().preparedBytes).toBe(0)
+    logs.setRefusing(false)
+    const deadline = performance.now() + 30_000
+    while (logs.poolStatistics().preparedBytes === 0) {
+      expect(performance.now()).toBeLessThan(deadline)
+      await store.append(await numberedBody('orders', 'more', 1))
+    }
+    await store.close()
+  } finally {
+    await logs.close()
+    await rm(directory, { recursive: true })
+  }
+})
