@@ -107,6 +107,50 @@ export function diskConformance(name: string, makeDisk: () => DiskUnderTest | Pr
       await file.close()
     })
 
+    it('reads into the part of the target that it was given, also while others read', async () => {
+      await put(
+        at('a'),
+        Uint8Array.from({ length: 5000 }, (_, index) => index % 251),
+      )
+      const file = await disk.open(at('a'), 'read')
+      const target = new Uint8Array(5000).fill(0xff)
+      const parts = [0, 1, 511, 512, 1300, 4999].map((from, index, all) => ({
+        from,
+        length: (all[index + 1] ?? 5000) - from,
+      }))
+      const counts = await Promise.all(parts.map(({ from, length }) => file.read(target, from, length, from)))
+      expect(counts).toEqual(parts.map(({ length }) => length))
+      expect(target).toEqual(Uint8Array.from({ length: 5000 }, (_, index) => index % 251))
+      await file.close()
+    })
+
+    it('keeps the bytes around a write that begins and ends inside a sector', async () => {
+      const file = await disk.create(at('a'))
+      await file.write(new Uint8Array(2000).fill(1), 0)
+      await file.write(new Uint8Array(700).fill(2), 300)
+      await file.write(new Uint8Array(1).fill(3), 1999)
+      await file.close()
+      const expected = new Uint8Array(2000).fill(1)
+      expected.fill(2, 300, 1000)
+      expected[1999] = 3
+      expect(await get(at('a'))).toEqual(expected)
+    })
+
+    it('shows one writer what another one wrote to the same file', async () => {
+      const first = await disk.create(at('a'), 'dsync')
+      const second = await disk.open(at('a'), 'write')
+      await first.write(text('12345'), 0)
+      await second.write(text('x'), 2)
+      await second.truncate(4)
+      const bytes = new Uint8Array(8)
+      expect(await first.read(bytes, 0, 8, 0)).toBe(4)
+      expect(new TextDecoder().decode(bytes.subarray(0, 4))).toBe('12x4')
+      await first.close()
+      await second.write(text('5'), 4)
+      await second.close()
+      expect(await get(at('a'))).toEqual(text('12x45'))
+    })
+
     it('fills a gap with zeros', async () => {
       const file = await disk.create(at('a'))
       await file.write(text('end'), 5000)
