@@ -19,6 +19,8 @@ const O_DSYNC = fs.constants.O_DSYNC ?? 0
 
 /** One call reads or writes at most this much: Linux moves no more than 2 GiB less a page at once. */
 const transferBytesMax = 1 << 30
+/** With less room than this a write that was short was so for want of it. */
+const scarceBytes = 64 * 1024 * 1024
 
 function failure(cause: unknown, operation: string, path: string, bytesWritten = 0): DiskError {
   const code = (cause as NodeJS.ErrnoException).code ?? 'EIO'
@@ -96,7 +98,7 @@ class NodeDiskFile implements DiskFile {
         // have been a failed sync, and success of a second try would prove nothing.
         if (part < wanted && (this.#flags & O_DSYNC) !== 0) {
           const again = await this.#writeOnce(descriptor, bytes, done, bytes.length - done, position + done)
-          throw new DiskError('EIO', 'write', this.#pathNow(), { bytesWritten: done + again })
+          throw new DiskError(droppedError(this.#pathNow()), 'write', this.#pathNow(), { bytesWritten: done + again })
         }
         if (part === 0) throw new DiskError('EIO', 'write', this.#pathNow(), { bytesWritten: done })
       }
@@ -204,6 +206,19 @@ class NodeDiskFile implements DiskFile {
         else resolve(count)
       })
     })
+  }
+}
+
+/**
+ * What a short write meant whose rest was written all the same: for want of room, where there is next to none (somebody
+ * else has just made some); else the worst.
+ */
+function droppedError(path: string): 'ENOSPC' | 'EIO' {
+  try {
+    const { bavail, bsize } = fs.statfsSync(path)
+    return bavail * bsize < scarceBytes ? 'ENOSPC' : 'EIO'
+  } catch {
+    return 'EIO'
   }
 }
 

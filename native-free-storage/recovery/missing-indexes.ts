@@ -35,24 +35,22 @@ export async function writeMissingIndexes(
     const segment = segments[index]!
     if (present.has(indexNameOf(segment.name))) continue
     left--
-    const rebuild = (): Promise<boolean> => rebuildMissing(view, segment, segments[index + 1], tailEnd)
-    if (await rebuild()) continue
-    late.push(async () => !view.segments.includes(segment) || (await rebuild().catch(() => true)))
+    if (await rebuildMissing(view, segment, tailEnd)) continue
+    late.push(() => rebuildMissing(view, segment, undefined).catch(() => true))
   }
   return late
 }
 
-/** False: there is none, and there could be one. */
-async function rebuildMissing(
-  view: LogView,
-  segment: SegmentEntry,
-  successor: SegmentEntry | undefined,
-  tailEnd: SegmentEnd | undefined,
-): Promise<boolean> {
+/** False: there is none, and there could be one, now or when the end of the segment is known. */
+async function rebuildMissing(view: LogView, segment: SegmentEntry, tailEnd: SegmentEnd | undefined): Promise<boolean> {
+  const at = view.segments.indexOf(segment)
+  if (at < 0) return true
   try {
     const files = logFilesOf(view)
+    const successor = view.segments[at + 1]
     const end = successor === undefined ? tailEnd : await files.endOf(segment, successor)
-    if (end === undefined) return true
+    // The tail that a crash left: sealed maybe, with nothing behind it.
+    if (end === undefined) return false
     const opened = await files.segments.open(segment)
     try {
       if (!(await isSealedAt(opened, end.position))) return true
