@@ -176,8 +176,7 @@ class RunningDaemon implements Daemon {
     )
     const logs = this.#logs
     this.#endWatch = watchStates(
-      () => node.states(),
-      () => logs.look(),
+      { pchannels: () => node.states(), catalog: () => node.catalogStatus(), look: () => logs.look() },
       environment.clock,
       logger,
     )
@@ -221,6 +220,7 @@ class RunningDaemon implements Daemon {
         readiness: () => this.#readiness(),
         groups: () => this.status(),
         space: () => this.space(),
+        catalog: () => this.#node?.catalogStatus() ?? null,
         metrics: async () => ({ contentType: metrics.contentType, body: await metrics.render() }),
         onResponse: (status) => metrics.httpRequest(status),
       })

@@ -4,6 +4,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { SpaceStatus } from '../../native-free-storage/index.ts'
+import type { LogStoreStatus } from '../log-store/log-store.ts'
 import type { GroupStatus } from '../streaming-node/node-service.ts'
 import { isLoopbackHost } from './units.ts'
 
@@ -13,6 +14,8 @@ export interface HealthSources {
   groups(): readonly GroupStatus[]
   /** The room on the file system of the data; null before it is known. */
   space(): SpaceStatus | null
+  /** The log of the vchannels; null before it is open. */
+  catalog(): LogStoreStatus | null
   metrics(): Promise<{ contentType: string; body: string }>
   /** Called once a request. */
   onResponse(status: number): void
@@ -57,8 +60,10 @@ const routes: Record<string, (sources: HealthSources) => Answer | Promise<Answer
         segments,
       }))
     const space = sources.space()
-    const bad = logs.some(({ state }) => state === 'failed' || state === 'stalled') || space?.state === 'refusing'
-    return json(bad ? 503 : 200, { status: bad ? 'degraded' : 'healthy', space, logs })
+    const catalog = sources.catalog()
+    const states = [...logs.map(({ state }) => state), catalog?.state]
+    const bad = states.some((state) => state === 'failed' || state === 'stalled') || space?.state === 'refusing'
+    return json(bad ? 503 : 200, { status: bad ? 'degraded' : 'healthy', space, catalog, logs })
   },
   async '/metrics'(sources) {
     const { contentType, body } = await sources.metrics()

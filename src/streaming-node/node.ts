@@ -189,6 +189,11 @@ export class StreamingNode implements NodeService {
     return this.#pchannels.map((pchannel) => pchannel.storeStatus())
   }
 
+  /** Of the log of the vchannels: while it is failed, none can be created. */
+  catalogStatus(): LogStoreStatus {
+    return this.#catalog.status()
+  }
+
   async truncateBefore(vchannel: string, lsn: number): Promise<{ firstLsn: number }> {
     const info = this.#catalog.get(vchannel)
     if (info === undefined) throw unknownVchannel(vchannel)

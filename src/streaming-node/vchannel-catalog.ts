@@ -11,7 +11,7 @@ import {
   writeBody,
 } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
-import type { AppendedRange, LogStore } from '../log-store/log-store.ts'
+import type { AppendedRange, LogStore, LogStoreStatus } from '../log-store/log-store.ts'
 import type { VchannelInfo } from './node-service.ts'
 
 /** Name of the catalog's log, and of the vchannel of its records. */
@@ -112,6 +112,11 @@ export class VchannelCatalog {
     } catch (error) {
       return Promise.reject(error)
     }
+  }
+
+  /** Of the catalog's own log. */
+  status(): LogStoreStatus {
+    return this.#store.status()
   }
 
   /** Settles every creation and closes the log. */

@@ -80,6 +80,32 @@ describe('a fault under one log makes that pchannel failed, says precisely why, 
     },
   )
 
+  test('the log of the vchannels: none can be created, everything else goes on, and health says why', async () => {
+    const faulty = new FaultyDisk(nodeEnvironment().disk)
+    const daemon = await fixture.start({}, { environment: nodeEnvironment({ disk: faulty.disk }) })
+    const client = await fixture.connect(daemon)
+    await filled(client)
+    expect((await get(daemon, '/health/data')).status).toBe(200)
+    faulty.failNext()
+    await expect(client.createVchannel('new')).rejects.toMatchObject({ code: 'POISONED' })
+    await expect(client.createVchannel('other')).rejects.toMatchObject({ code: 'POISONED' })
+    const answer = await get(daemon, '/health/data')
+    expect(answer.status).toBe(503)
+    const { catalog, logs } = JSON.parse(answer.body)
+    expect(catalog).toMatchObject({
+      state: 'failed',
+      message: expect.stringContaining(`the log in ${join(fixture.data, 'catalog')} takes no more writes`),
+      failure: { operation: 'write', errno: 'EIO' },
+    })
+    expect(logs.some(({ state }: HealthLog) => state === 'failed')).toBe(false)
+    await client.append('a', text('more'))
+    expect(await textsOf(client, 'a')).toEqual(['a', 'more'])
+    await client.close()
+    await daemon.stop()
+    const next = await fixture.connect(await fixture.start())
+    await next.createVchannel('new')
+  })
+
   test('the directory is gone: nothing more is acknowledged, and with the directory back a restart recovers it', async () => {
     const daemon = await fixture.start()
     const client = await fixture.connect(daemon)

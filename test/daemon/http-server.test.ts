@@ -38,6 +38,7 @@ describe('health over HTTP', () => {
       readiness: () => readiness,
       groups: () => groups,
       space: () => space,
+      catalog: () => null,
       metrics: async () => {
         if (fail) throw new Error('a collector failed')
         return { contentType: 'text/plain', body: 'up 1\n' }
