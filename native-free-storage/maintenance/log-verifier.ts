@@ -229,7 +229,12 @@ export class LogVerifier {
         await this.#index(opened, segment, end.position, sum, isSealed ? 'sealed' : 'cut')
       } else await this.#index(opened, segment, end.position, sum, 'unfinished')
       const next = sealedHere ? scan.seal!.nextSegmentId : null
-      return this.#survey.others.find(({ id, header: other }) => id === next && other?.previous?.id === segment.id)
+      const behind = this.#survey.others.find(({ id }) => id === next)
+      if (behind === undefined || behind.header?.previous?.id === segment.id) return behind
+      const message = `${behind.name} is named by the seal of ${segment.name} and does not follow it`
+      const code = behind.standing === 'damaged' ? 'SEGMENT_HEADER_DAMAGED' : 'LINK_BROKEN'
+      this.#add(code, message, { file: behind.name, position: 0, lsnFrom: end.nextLsn })
+      return undefined
     } finally {
       await opened.release()
     }

@@ -33,7 +33,7 @@ export function orderSegments(
     .filter(({ source }) => source.baseLsn >= floorLsn)
     .sort((a, b) => a.source.baseLsn - b.source.baseLsn || compareOwners(a, b))
   if (known !== null && known.tail === null) return { members: [], isTailMissing: false }
-  const last = known?.tail ? lastBehind(all, known.tail) : lastByLinks(all)
+  const last = lastBehind(all, known?.tail ? named(all, known.tail) : lastByLinks(all))
   const members: Candidate[] = []
   const firstId = known?.firstSegment?.id
   for (let current = last; current !== undefined; ) {
@@ -55,24 +55,34 @@ export function names(next: RepairSource, segment: RepairSource): boolean {
   return previous.id === segment.id || (segment.hasHeader && segment.header.replaced?.id === previous.id)
 }
 
-/** The tail of the manifest and what was begun behind it, which a later manifest would have named. */
-function lastBehind(all: readonly Candidate[], tail: { id: string; baseLsn: number }): Candidate | undefined {
-  let last =
+/** The tail of the manifest. */
+function named(all: readonly Candidate[], tail: { id: string; baseLsn: number }): Candidate | undefined {
+  return (
     all.find(({ source }) => source.id === tail.id) ??
     all.find(({ source }) => source.header.previous?.id === tail.id) ??
     all.findLast(({ source }) => source.baseLsn <= tail.baseLsn)
-  for (let next = last; next !== undefined; ) {
+  )
+}
+
+/** What was begun behind it, which a later manifest would have named. */
+function lastBehind(all: readonly Candidate[], first: Candidate | undefined): Candidate | undefined {
+  const seen = new Set<Candidate>()
+  let last = first
+  for (let next = first; next !== undefined && !seen.has(next); ) {
+    seen.add(next)
     last = next
-    next = all.find((candidate) => candidate !== last && continues(candidate, last!))
+    next = all.find((candidate) => !seen.has(candidate) && continues(candidate, last!))
   }
   return last
 }
 
 /** A copy that a recovery left unfinished begins before the end; a segment that was never used holds nothing. */
 function continues({ source, content }: Candidate, last: Candidate): boolean {
-  if (!names(source, last.source) || source.baseLsn < last.source.baseLsn) return false
-  if (last.content.seal?.nextSegmentId === source.id) return true
-  return content.frames > 0 && source.baseLsn >= last.content.nextLsn
+  if (source.baseLsn < last.source.baseLsn) return false
+  const isNamed = last.content.seal?.nextSegmentId === source.id
+  if (!source.hasHeader) return isNamed
+  if (!names(source, last.source)) return false
+  return isNamed || (content.frames > 0 && source.baseLsn >= last.content.nextLsn)
 }
 
 /** No manifest: the last one that no other with frames follows. */

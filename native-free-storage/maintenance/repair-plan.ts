@@ -3,7 +3,7 @@
  * the log ends. Reads, never writes.
  */
 import type { Environment } from '../environment.ts'
-import { segmentFileName } from '../format/file-names.ts'
+import { parseSegmentFileName, segmentFileName } from '../format/file-names.ts'
 import type { SegmentEnd } from '../format/segment-header.ts'
 import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
 import { randomSegmentId } from '../log/segment-files.ts'
@@ -116,6 +116,7 @@ class Planner {
     await this.#examineMembers(members, isTailMissing)
     this.#fillFront(members)
     if (isTailMissing) this.#fillTail()
+    else this.#fillBehind(members.at(-1))
     const firstLsn = this.#firstLsn()
     const lost = this.#lostRanges(firstLsn)
     if (this.#mode === 'point-in-time' && lost[0] !== undefined) this.#cutAt(lost[0].lsnFrom)
@@ -276,6 +277,21 @@ class Planner {
       made.lost = made.knownNextLsn > before.baseLsn ? [rangeOf(before.baseLsn, made.knownNextLsn)] : []
     }
     this.#slots.push(made)
+  }
+
+  /** The seal of the last segment names one of which there is a file, and the file holds something else. */
+  #fillBehind(last: Candidate | undefined): void {
+    const next = last?.content.seal?.nextSegmentId ?? null
+    const { candidates, strays } = this.#view
+    const files = [...candidates.map(({ source }) => source.name), ...strays]
+    const isThere = files.some((name) => parseSegmentFileName(name)?.id === next)
+    const slot = this.#slots.at(-1)
+    if (next === null || !isThere || slot === undefined || slot.nextLsn !== last!.content.seal!.nextLsn) return
+    const { nextLsn } = slot
+    const behind = Math.max(nextLsn + lsnsOfMissing(this.#view), leasedLsn(this.#view, nextLsn))
+    this.#assumeSkipped(nextLsn, behind)
+    this.#slots.push(hole(nextLsn, behind))
+    this.#tail = null
   }
 
   #firstLsn(): number {

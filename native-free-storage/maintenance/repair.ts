@@ -95,7 +95,8 @@ function reportOf(view: RepairView, plan: RepairPlan, applied: boolean): RepairR
     lastTimeTick: plan.lastTimeTick,
     sound: isSound(findings),
   }
-  if (report.sound && view.known === view.newest) return report
+  const changes = plan.segments.some(({ kind }) => kind === 'made')
+  if (report.sound && view.known === view.newest && !changes) return report
   const { actions, lost, skipped, assumptions, nextLsn } = plan
   return { ...report, actions, lost, skipped, assumptions, nextLsn, sound: false }
 }
