@@ -5,7 +5,16 @@
 import { isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
-import { manifestFileName, parseManifestFileName, parseSegmentFileName, readSegmentId } from '../format/file-names.ts'
+import {
+  indexFileName,
+  manifestFileName,
+  parseManifestFileName,
+  parseSegmentFileName,
+  readSegmentId,
+  type SegmentName,
+} from '../format/file-names.ts'
+import { FormatError } from '../format/format-error.ts'
+import { decodeIndexHeader, INDEX_BLOCK_BYTES } from '../format/index-blocks.ts'
 import { readU64OrNegative } from '../format/integers.ts'
 import { decodeLease, LEASE_BYTES, type LeaseSlot } from '../format/lease.ts'
 import { MANIFEST_HEADER_BYTES, type ManifestContent } from '../format/manifest.ts'
@@ -15,14 +24,16 @@ import { openReadable } from './readable-file.ts'
 import type { Assumptions } from './salvage-report.ts'
 
 const MANIFEST_FIRST_LSN = 80
+const MANIFEST_NEXT_LSN = 136
 const INDEX_SEGMENT_ID = 16
 const INDEX_NEXT_LSN = 64
+const INDEX_RECORDS = 80
 
 export interface KnownManifest {
   /** Null: there is none that is valid. */
   content: ManifestContent | null
-  /** What a damaged one says is the first LSN; null: nothing. */
-  doubtfulFirstLsn: number | null
+  /** What the newest of the damaged ones says; null: nothing. */
+  doubtful: { firstLsn: number; nextLsn: number } | null
 }
 
 /** The newest generation that is valid. Throws what the disk throws. */
@@ -33,30 +44,31 @@ export async function knownManifest(
   assumptions: Assumptions,
 ): Promise<KnownManifest> {
   const generations = names.map(parseManifestFileName).filter((generation) => generation !== null)
-  let doubtfulFirstLsn: number | null = null
+  let doubtful: KnownManifest['doubtful'] = null
   for (const [index, generation] of generations.sort((a, b) => b - a).entries()) {
     const name = manifestFileName(generation)
     try {
       const content = await readManifest(environment.disk, directory, generation)
       if (index > 0) assumptions.add(`${name} is believed, since the manifests behind it are damaged`)
-      return { content, doubtfulFirstLsn: null }
+      return { content, doubtful: null }
     } catch (error) {
       const isGone = isDiskError(error, 'ENOENT') || isDiskError(error, 'EIO') || isDiskError(error, 'EISDIR')
       if (!(error instanceof TidelogError) && !isGone) throw error
       assumptions.add(`${name} cannot be believed: what belongs to the log is told by the segments alone`)
-      doubtfulFirstLsn ??= await firstLsnOf(environment, `${directory}/${name}`)
+      doubtful ??= await doubtfulOf(environment, `${directory}/${name}`)
     }
   }
   if (generations.length === 0)
     assumptions.add('there is no manifest: what belongs to the log is told by the segments alone')
-  return { content: null, doubtfulFirstLsn }
+  return { content: null, doubtful }
 }
 
-async function firstLsnOf(environment: Environment, path: string): Promise<number | null> {
+async function doubtfulOf(environment: Environment, path: string): Promise<KnownManifest['doubtful']> {
   const bytes = await startOf(environment, path, MANIFEST_HEADER_BYTES)
   if (bytes === null || bytes.toString('latin1', 8, 16) !== 'TIDEMAN1') return null
-  const lsn = readU64OrNegative(bytes, MANIFEST_FIRST_LSN)
-  return lsn < 0 ? null : lsn
+  const firstLsn = readU64OrNegative(bytes, MANIFEST_FIRST_LSN)
+  const nextLsn = readU64OrNegative(bytes, MANIFEST_NEXT_LSN)
+  return firstLsn < 0 || nextLsn < firstLsn ? null : { firstLsn, nextLsn }
 }
 
 /** Null: there is none, or none that is valid. */
@@ -65,32 +77,40 @@ export async function knownLease(environment: Environment, directory: string): P
   return bytes === null ? null : decodeLease(bytes)
 }
 
-export interface IndexedSegment {
-  id: string
-  baseLsn: number
-  /** One above its last LSN; null: the index does not tell. */
-  nextLsn: number | null
+/** Of indexes whose segment is not there: id and base LSN, as the name has them. */
+export function indexedOnly(names: readonly string[]): SegmentName[] {
+  const present = new Set(names)
+  return names
+    .map((name) => name.replace(/\.idx$/, '.seg'))
+    .filter((name, index) => name !== names[index] && !present.has(name))
+    .map(parseSegmentFileName)
+    .filter((parsed) => parsed !== null)
 }
 
-/** Of segments whose file is not there. Their indexes cannot be verified: its hashes need the salt of the segment. */
-export async function indexedOnly(
+/**
+ * One above the last LSN of a segment, as its index has it; null: it does not tell. Its hash needs the salt of the
+ * segment: without it (null) what it says is believed when its counts agree.
+ */
+export async function indexedNextLsn(
   environment: Environment,
   directory: string,
-  names: readonly string[],
-): Promise<IndexedSegment[]> {
-  const found: IndexedSegment[] = []
-  const present = new Set(names)
-  for (const name of names) {
-    const segmentName = name.replace(/\.idx$/, '.seg')
-    const parsed = parseSegmentFileName(segmentName)
-    if (!name.endsWith('.idx') || parsed === null || present.has(segmentName)) continue
-    const block = await startOf(environment, `${directory}/${name}`, 96)
-    if (block === null || block.toString('latin1', 0, 8) !== 'TIDEIDX1') continue
-    if (readSegmentId(block, INDEX_SEGMENT_ID) !== parsed.id) continue
-    const nextLsn = readU64OrNegative(block, INDEX_NEXT_LSN)
-    found.push({ ...parsed, nextLsn: nextLsn < parsed.baseLsn ? null : nextLsn })
+  { id, baseLsn }: SegmentName,
+  salt: bigint | null,
+): Promise<number | null> {
+  const block = await startOf(environment, `${directory}/${indexFileName(baseLsn, id)}`, INDEX_BLOCK_BYTES)
+  if (block === null || block.toString('latin1', 0, 8) !== 'TIDEIDX1') return null
+  if (salt !== null) {
+    try {
+      const header = decodeIndexHeader(block, salt)
+      return header.segmentId === id ? header.nextLsn : null
+    } catch (error) {
+      if (error instanceof FormatError) return null
+      throw error
+    }
   }
-  return found
+  const nextLsn = readU64OrNegative(block, INDEX_NEXT_LSN)
+  const agrees = readU64OrNegative(block, INDEX_RECORDS) === nextLsn - baseLsn
+  return agrees && nextLsn >= baseLsn && readSegmentId(block, INDEX_SEGMENT_ID) === id ? nextLsn : null
 }
 
 async function startOf(environment: Environment, path: string, length: number): Promise<Buffer | null> {

@@ -4,7 +4,7 @@
  */
 import type { Environment } from '../environment.ts'
 import { FrameKind } from '../format/frame-header.ts'
-import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
+import { ALIGNMENT_MAX, SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
 import type { OpenSegment } from '../segment/segment-file.ts'
 import type { SalvageSegment } from './salvage-plan.ts'
 import { openSource, type SalvageSource, walkSource } from './salvage-source.ts'
@@ -33,7 +33,9 @@ export async function* framesOf(
       if (opened !== null) copies.push({ source, opened })
     }
     if (copies.length === 0) return
-    const end = segment.end ?? Math.max(...copies.map(({ source }) => source.bytes))
+    // A file may be cut in the padding of its last frame.
+    const bytes = Math.max(...copies.map(({ source }) => source.bytes))
+    const end = segment.end ?? Math.ceil(bytes / ALIGNMENT_MAX) * ALIGNMENT_MAX
     let proven = segment.end ?? -1
     for await (const found of framesBetween(copies, SEGMENT_HEADER_BYTES, end)) {
       if ('frame' in found) {

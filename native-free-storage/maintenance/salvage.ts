@@ -8,13 +8,14 @@ import { isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
+import type { SegmentName } from '../format/file-names.ts'
 import { FrameKind } from '../format/frame-header.ts'
 import type { Durability } from '../format/manifest.ts'
 import type { Ownership } from '../log/flush.ts'
 import { belongsTo } from '../segment/lineage.ts'
 import { DEFAULT_SEGMENT_BYTES } from '../segment/segment-size.ts'
 import { namesIn } from './log-survey.ts'
-import { indexedOnly, type KnownManifest, knownLease, knownManifest } from './salvage-evidence.ts'
+import { indexedNextLsn, indexedOnly, type KnownManifest, knownLease, knownManifest } from './salvage-evidence.ts'
 import { framesOf, type SalvagedFrame, sealOf } from './salvage-frames.ts'
 import { planSalvage, type SalvagePlan, type SalvageSegment } from './salvage-plan.ts'
 import { Assumptions, SalvageLosses, type SalvageReport } from './salvage-report.ts'
@@ -96,7 +97,7 @@ class Salvage {
     const names = await namesIn(this.#environment, this.#path)
     const sources = await salvageSources(this.#environment, this.#path, quarantine)
     const manifest = await this.#manifest(names ?? [], sources)
-    const indexed = await indexedOnly(this.#environment, this.#path, names ?? [])
+    const indexed = indexedOnly(names ?? [])
     if (names === null || (sources.length === 0 && manifest.content === null && indexed.length === 0)) {
       throw new TidelogError('LOG_MISSING', `nothing in ${this.#path} can be of a log`, { file: this.#path })
     }
@@ -104,7 +105,7 @@ class Salvage {
     await prepareSalvage(this.#environment, this.#path, this.#out)
     const logId = Buffer.from(this.#environment.randomBytes(16)).toString('hex')
     const { segments } = this.#plan
-    const gone = indexed
+    const gone = [...indexed, ...unreadable(sources)]
       .filter(({ id }) => !segments.some(({ copies }) => copies.some((copy) => copy.id === id)))
       .filter(({ id }) => !manifest.content?.retired.some((retired) => retired.id === id))
       .sort((a, b) => a.baseLsn - b.baseLsn)
@@ -123,8 +124,7 @@ class Salvage {
     )
     try {
       for (const segment of segments) await this.#take(segment)
-      for (const { nextLsn, baseLsn } of gone) await this.#reach(nextLsn ?? baseLsn, null)
-      await this.#end(manifest)
+      await this.#end(manifest, gone)
       await this.#writer.finish(this.#firstLsn, await this.#lease(manifest))
     } catch (error) {
       await this.#writer.abandon()
@@ -156,18 +156,18 @@ class Salvage {
     const headers = sources.map(({ header }) => header).filter((header) => header !== null)
     if (content === null || headers.length === 0 || headers.some((header) => belongsTo(content, header))) return known
     this.#assumptions.add(`the manifest is that of another log, ${content.logId}: it is not believed`)
-    return { content: null, doubtfulFirstLsn: null }
+    return { content: null, doubtful: null }
   }
 
   /** The LSN with which the log begins: below it everything was truncated away. */
-  #beginning({ content, doubtfulFirstLsn }: KnownManifest, goneLsn: number | undefined): number {
+  #beginning({ content, doubtful }: KnownManifest, goneLsn: number | undefined): number {
     if (content !== null) return content.firstLsn
     const [first] = this.#plan.segments
     const lowest = Math.min(first?.baseLsn ?? Number.MAX_SAFE_INTEGER, goneLsn ?? Number.MAX_SAFE_INTEGER)
     if (lowest === Number.MAX_SAFE_INTEGER) return 0
-    if (doubtfulFirstLsn !== null && doubtfulFirstLsn <= lowest) {
-      this.#assumptions.add(`the log begins with LSN ${doubtfulFirstLsn}, as the damaged manifest says`)
-      return doubtfulFirstLsn
+    if (doubtful !== null && doubtful.firstLsn <= lowest) {
+      this.#assumptions.add(`the log begins with LSN ${doubtful.firstLsn}, as the damaged manifest says`)
+      return doubtful.firstLsn
     }
     const header = first?.copies[0]?.header
     const isFirst = header != null && header.previous === null && first!.baseLsn === lowest
@@ -183,8 +183,15 @@ class Salvage {
       if (found.frame.header!.baseLsn >= segment.limitLsn) break
       await this.#offer(found)
     }
-    const seal = await sealOf(this.#environment, segment)
-    if (seal !== null) await this.#reach(Math.min(seal.nextLsn, segment.limitLsn), null)
+    const nextLsn = (await sealOf(this.#environment, segment))?.nextLsn ?? (await this.#indexed(segment))
+    if (nextLsn !== null) await this.#reach(Math.min(nextLsn, segment.limitLsn), null)
+  }
+
+  async #indexed({ copies, baseLsn }: SalvageSegment): Promise<number | null> {
+    const known = copies.find(({ id, salt }) => id !== null && salt !== null)
+    if (known === undefined) return null
+    const name = { id: known.id!, baseLsn }
+    return await indexedNextLsn(this.#environment, this.#path, name, known.salt)
   }
 
   async #offer({ source, frame }: SalvagedFrame): Promise<void> {
@@ -255,18 +262,35 @@ class Salvage {
     }
   }
 
-  /** What is known to have been given behind the last frame that is there. */
-  async #end({ content }: KnownManifest): Promise<void> {
-    const last = this.#plan.segments.at(-1)
-    if (content !== null) {
-      await this.#reach(content.nextLsn, null)
+  /** What is known to have been given behind the last frame that is there. `gone`: segments without a frame. */
+  async #end({ content, doubtful }: KnownManifest, gone: readonly SegmentName[]): Promise<void> {
+    if (content !== null) await this.#reach(content.nextLsn, null)
+    for (const segment of gone) {
+      // What others reached is told by them.
+      if (segment.baseLsn < this.#writer.nextLsn) continue
+      await this.#reach(segment.baseLsn, null)
+      const nextLsn = await indexedNextLsn(this.#environment, this.#path, segment, null)
+      if (nextLsn !== null) await this.#reach(nextLsn, null)
+      else if (content === null) {
+        this.#endUnknown(`nothing is left of the segment ${segment.id}, which began with LSN ${segment.baseLsn}`)
+        return
+      }
+    }
+    if (content !== null) return
+    if (doubtful !== null && doubtful.nextLsn > this.#writer.nextLsn) {
+      this.#endUnknown(`the damaged manifest says that LSN ${doubtful.nextLsn} was to come next`)
       return
     }
-    const seal = last === undefined ? null : await sealOf(this.#environment, last)
-    if (seal?.nextSegmentId == null) return
-    const lsn = this.#writer.nextLsn
-    this.#losses.add(lsn, null)
-    this.#assumptions.add(`the segment ${seal.nextSegmentId} was to follow, from LSN ${lsn}: it is taken to be lost`)
+    const last = this.#plan.segments.at(-1)
+    if (last === undefined || gone.length > 0) return
+    const seal = await sealOf(this.#environment, last)
+    if (seal?.nextSegmentId != null)
+      this.#endUnknown(`the segment ${seal.nextSegmentId} was to follow, and is not there`)
+  }
+
+  #endUnknown(why: string): void {
+    this.#losses.add(this.#writer.nextLsn, null)
+    this.#assumptions.add(`${why}: from LSN ${this.#writer.nextLsn} on records may be lost`)
   }
 
   async #lease({ content }: KnownManifest): Promise<{ tickBound: bigint; lsnBound: number } | null> {
@@ -282,6 +306,13 @@ class Salvage {
     if (shared !== null && shared.tickBound > tickBound) tickBound = shared.tickBound
     return { tickBound, lsnBound: durability === 'os' ? (own?.lsnBound ?? 0) : 0 }
   }
+}
+
+/** Files with the name of a segment in which nothing can be read. */
+function unreadable(sources: readonly SalvageSource[]): SegmentName[] {
+  return sources.flatMap(({ id, baseLsn, report, isQuarantined }) => {
+    return id !== null && report.state === 'unreadable' && !isQuarantined ? [{ id, baseLsn }] : []
+  })
 }
 
 function newestOwner(sources: readonly SalvageSource[], { content }: KnownManifest): Ownership {

@@ -161,7 +161,7 @@ function checkContent(frame: WalkedFrame, header: FrameHeader, content: boolean)
   } catch (error) {
     noteFault(frame, error)
   }
-  const paddingAt = nonZeroPadding(frame, body) ?? firstNonZero(bytes, end, header.totalLength)
+  const paddingAt = nonZeroPadding(frame, body) ?? firstNonZero(bytes, end, bytes.length)
   if (paddingAt === null) return
   frame.paddingFault = true
   frame.paddingFaultAt = frame.position + paddingAt
