@@ -65,7 +65,7 @@ it('a log is a list that can be truncated, whatever happens to its process', asy
     async (way, chosen, list) => {
       const session = new Session(newDisk({ names: 'strict', seed: 1 }), way, 1)
       await session.open(chosen)
-      const model = { entries: [], firstLsn: 0, survivesPowerLoss: way.durability === 'disk' }
+      const model = { entries: [], firstLsn: 0, survivesPowerLoss: way.durability === 'disk', justAppended: false }
       const real: Real = { session, options: chosen, follower: undefined }
       try {
         await fc.asyncModelRun(() => ({ model, real }), list)

@@ -9,6 +9,8 @@ export interface Model {
   readonly entries: { id: number; bytes: number; timeTick: bigint }[]
   firstLsn: number
   readonly survivesPowerLoss: boolean
+  /** The last command appended: nothing proves its last flush yet. */
+  justAppended: boolean
 }
 
 /** A reader that stays: what it was not given yet begins at `nextLsn`. */
@@ -95,6 +97,8 @@ export class Append implements Command {
       model.entries.push({ id: firstId + index, bytes, timeTick })
     }
     expect(session.log.nextLsn).toBe(model.entries.length)
+    // A manifest that follows a roll in the background proves what was durable when it was made.
+    model.justAppended = session.log.statistics().rolls === 0
   }
   toString = () => `${this.#batch ? 'batch' : 'singles'}(${this.#sizes})`
 }
@@ -236,11 +240,16 @@ export class LookBeside implements Command {
     const environment = logEnvironment(other, session.seed)
     const log: Log = await openLog(logDirectory, { environment, readOnly: true, cacheBytes: options.cacheBytes })
     const upTo = log.nextLsn
-    demand(upTo <= model.entries.length, () => `it sees LSN ${upTo - 1}, which is not there`)
+    const { length } = model.entries
+    demand(upTo <= length, () => `it sees LSN ${upTo - 1}, which is not there`)
+    demand(this.#idle || !model.justAppended || !model.survivesPowerLoss || upTo < length, () => {
+      return `it sees LSN ${upTo - 1}, of which nothing proves that it is durable`
+    })
+    model.justAppended = false
     // A durable marker proves what is before it. A segment without room for one leaves its last flush unproven.
     if (this.#idle && model.survivesPowerLoss) {
       looks.idle++
-      if (upTo === model.entries.length) looks.whole++
+      if (upTo === length) looks.whole++
     }
     const given = await readAll(log.read())
     mustEqual(given, wantedOf({ ...model, entries: model.entries.slice(0, upTo) }, model.firstLsn, undefined))
@@ -271,6 +280,7 @@ export class Reopen implements Command {
       before.powerLoss()
     }
     real.follower = undefined
+    model.justAppended = false
     const log = await session.open(real.options)
     // Nothing was under way: all that was acknowledged, and nothing else, is there.
     const found = await session.ledger.check(log)

@@ -69,7 +69,9 @@ describe('a tick', () => {
     await node.resolve('b', true)
     const raw = await RawClient.greeted(served.port)
     open.push(raw)
-    raw.socket.write(Buffer.concat([consume(1, 0, ['a']), consume(2, 1, ['b']), consume(3, 0, ['a'])]))
+    // The fourth is caught up while there is nothing, and has credit for five frames.
+    const all = [consume(1, 0, ['a']), consume(2, 1, ['b']), consume(3, 0, ['a']), consume(4, 0, ['a'], 1e6, 5)]
+    raw.socket.write(Buffer.concat(all))
     const client = await connect(served.address)
     open.push(client)
     const ticks: Record<string, bigint[]> = { a: [], b: [] }
@@ -94,6 +96,11 @@ describe('a tick', () => {
       expect(seen.length).toBeGreaterThan(3)
       expectHonest(seen, ticks[name]!)
     }
+    // It has been told of no tick of a record that waits for its credit.
+    const behind = promises(raw.messages, 4, 0)
+    expect(behind.frames).toBe(5)
+    expect(behind.seen.length).toBeGreaterThan(0)
+    expectHonest(behind.seen, ticks.a!)
   })
 
   it('is one message for all groups and consumers that are caught up', async () => {
