@@ -1,9 +1,14 @@
 import { CommanderError } from 'commander'
 import { describe, expect, test } from 'vitest'
-import { exitCodeOf } from '../../src/cli/exit-codes.ts'
+import { ExitCode, exitCodeHelp, exitCodeOf } from '../../src/cli/exit-codes.ts'
 import { serviceErrorCodes, TidelogError } from '../../src/errors.ts'
 
 describe('exit codes', () => {
+  test('are these numbers, for good, and the help says the same', () => {
+    expect(ExitCode).toEqual({ clean: 0, failed: 1, usage: 2, damaged: 8, dataLost: 9, interrupted: 130 })
+    expect([...exitCodeHelp.matchAll(/^ {2}(\d+)/gm)].map(([, code]) => Number(code))).toEqual(Object.values(ExitCode))
+  })
+
   test.each(['USAGE', 'CONFIG_INVALID', 'HOST_NOT_LOOPBACK'] as const)('%s is 2: nothing was tried', (code) => {
     expect(exitCodeOf(new TidelogError(code, 'x'))).toBe(2)
   })
