@@ -15,6 +15,8 @@ import type { AppendOptions, AppendRecord } from './types.ts'
 
 const SWEEP_MS = 250
 const ROUTES_MAX = 65_536
+/** Between two attempts at what the node refuses: at most 16 times the first pause. */
+const PAUSE_DOUBLINGS_MAX = 4
 
 interface Route {
   group: number | null
@@ -195,6 +197,7 @@ export class Appends {
   async #resolve(vchannel: string, route: Route): Promise<void> {
     const { clock, backoffMs } = this.#session.settings
     route.resolving = true
+    let pauses = 0
     while (route.waiting.length > 0) {
       try {
         const meta = encodeResolve({ vchannel, create: true })
@@ -206,7 +209,10 @@ export class Appends {
         const known = error as TidelogError<string>
         const again = known.retriable && (known.outcome === 'not-written' || known.code === 'CONNECTION_LOST')
         if (!again) failAll(route, known)
-        else await new Promise<void>((resolve) => clock.after(backoffMs, resolve, true))
+        else {
+          const pauseMs = backoffMs * 2 ** Math.min(pauses++, PAUSE_DOUBLINGS_MAX)
+          await new Promise<void>((resolve) => clock.after(pauseMs, resolve, true))
+        }
       }
     }
     route.resolving = false
