@@ -1,7 +1,9 @@
 /** A second owner opens at each step of the first one's work; some operation of the first one may stand still. */
 import { beforeAll, describe, expect, it } from 'vitest'
-import { loadChecksum } from '../../native-free-storage/index.ts'
+import { loadChecksum, type TidelogError } from '../../native-free-storage/index.ts'
 import { budget } from '../budget.ts'
+import { newDisk } from './crash-runner.ts'
+import { logEnvironment, Session, ways } from './log-session.ts'
 import { Random } from './random.ts'
 import { compete, type Rivalry } from './rivals.ts'
 
@@ -41,4 +43,46 @@ describe('a second owner at each step of the first one', () => {
       }
     }
   }
+})
+
+describe('a second opener at each step of the first one, both honest', () => {
+  it('exactly one of them gets the log, and the other one is told', async () => {
+    let steps = 0
+    let refused = 0
+    for (let at = 0; at <= steps; at += budget({ small: 5, ci: 1 })) {
+      for (const second of ['LOCKED', 'kernel lock'] as const) {
+        const disk = newDisk({ names: at % 2 === 0 ? 'strict' : 'ext4', seed: `${seed}/${at}` })
+        const sessions = [disk, disk.nextProcess()].map((view) => {
+          const session = new Session(view, ways[at % 3]!, seed)
+          session.wrap = () => logEnvironment(view, seed, second === 'kernel lock')
+          return session
+        })
+        const begun = new Promise<void>((resolve) => {
+          disk.onStep = (step) => {
+            if (step >= at) resolve()
+          }
+        })
+        const first = sessions[0]!.open()
+        first.catch(() => {})
+        if (at === 0) {
+          await first
+          steps = disk.steps
+        } else await Promise.race([begun, first.catch(() => {})])
+        const opened = await Promise.allSettled([first, sessions[1]!.open()])
+        const failures = opened.flatMap((result) =>
+          result.status === 'rejected' ? [result.reason as TidelogError] : [],
+        )
+        expect(failures.map(({ code }) => code)).toEqual(['LOCKED'])
+        refused++
+        for (const [index, result] of opened.entries()) {
+          if (result.status === 'rejected') continue
+          expect(await sessions[index]!.submit(100)).toBe(null)
+          await sessions[index]!.close()
+        }
+        disk.powerLoss()
+      }
+    }
+    expect(steps).toBeGreaterThan(40)
+    expect(refused).toBeGreaterThan(16)
+  })
 })
