@@ -23,7 +23,7 @@ export interface SalvageSegment {
 export interface SalvagePlan {
   /** In LSN order. */
   readonly segments: readonly SalvageSegment[]
-  /** Of the quarantine, for what is lost otherwise. The newest owner first. */
+  /** Of the quarantine, for what is lost otherwise; in LSN order. */
   readonly fallbacks: readonly SalvageSegment[]
   /** Of the log that is salvaged; null: no header and no manifest tells. */
   readonly originLogId: string | null
@@ -46,7 +46,8 @@ export function planSalvage(
     const { header, report, id } = source
     if (report.state === 'unreadable') return false
     if (header !== null && lineage !== null && !belongsTo(lineage, header)) report.state = 'foreign'
-    else if (id !== null && retired.has(id)) report.state = 'superseded'
+    // What a repair has put aside is retired, too.
+    else if (id !== null && retired.has(id) && !source.isQuarantined) report.state = 'superseded'
     else return true
     return false
   })
@@ -69,8 +70,8 @@ export function planSalvage(
     else set.push(group)
   }
   return {
-    segments: ranged(main, ends, manifest, true),
-    fallbacks: ranged(set, ends, manifest, false),
+    segments: ranged(main, ends, manifest),
+    fallbacks: ranged(set, ends, manifest),
     originLogId: lineage?.logId ?? null,
   }
 }
@@ -129,7 +130,6 @@ function ranged(
   all: readonly Group[],
   ends: ReadonlyMap<string, number>,
   manifest: ManifestContent | null,
-  exclusive: boolean,
 ): SalvageSegment[] {
   const named = new Set(all.flatMap(({ first }) => first.header?.previous?.id ?? []))
   if (manifest?.tail) named.add(manifest.tail.id)
@@ -150,9 +150,9 @@ function ranged(
     const tail = manifest?.tail?.id === key ? manifest.tail : null
     const syncedPosition = tail?.syncedPosition ?? 0
     segments.push({ copies, baseLsn: first.baseLsn, limitLsn, end: ends.get(key) ?? null, syncedPosition })
-    if (exclusive) limitLsn = first.baseLsn
+    limitLsn = first.baseLsn
   }
-  return exclusive ? segments.reverse() : segments
+  return segments.reverse()
 }
 
 function createdMs({ header }: SalvageSource): number {

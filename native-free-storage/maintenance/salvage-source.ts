@@ -5,7 +5,7 @@
 import { isLockName } from '../disk/lock-file.ts'
 import { isProbeName } from '../disk/write-probe.ts'
 import type { Environment } from '../environment.ts'
-import { NO_ID_128, parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
+import { NO_ID_128, parseSegmentFileName } from '../format/file-names.ts'
 import { FormatError } from '../format/format-error.ts'
 import { decodeUnsaltedHeader } from '../format/frame-header.ts'
 import { type DecodedSegmentHeader, decodeSegmentHeader, SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
@@ -36,7 +36,7 @@ export interface SalvageSource {
 
 const QUARANTINE = 'quarantine'
 /** What is there besides segments. */
-const NO_SEGMENT = /^(LEASE|MANIFEST\.spare|pool|quarantine|tidelog\.json)$|\.(idx|tmp)(\.|$)/
+const NO_SEGMENT = /^(LEASE|MANIFEST|pool$|quarantine$)|\.(idx|tmp|json)(\.|$)/
 
 /** All that may be segments, in the order of their names. Throws IO_FAILED. */
 export async function salvageSources(
@@ -113,7 +113,7 @@ export function walkSource(
 const unsalted: DecodeHeader = (bytes, offset, position) => decodeUnsaltedHeader(bytes, offset, position)
 
 function mayBeSegment(name: string): boolean {
-  return !NO_SEGMENT.test(name) && parseManifestFileName(name) === null && !isLockName(name) && !isProbeName(name)
+  return !NO_SEGMENT.test(name) && !isLockName(name) && !isProbeName(name)
 }
 
 async function readHeader(file: ReadableFile): Promise<DecodedSegmentHeader | null> {

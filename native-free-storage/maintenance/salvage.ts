@@ -227,7 +227,7 @@ class Salvage {
   /** A gap of the log that is salvaged. What was lost before is not counted as lost once more. */
   async #skip(frame: SalvagedFrame['frame'], source: SalvageSource): Promise<void> {
     const { reason } = frame.gap!
-    if (reason === 'lost') await this.#fallBack(frame.nextLsn!, null)
+    if (reason === 'lost') await this.#fallBack(frame.nextLsn!, null, true)
     if (frame.nextLsn! > this.#writer.nextLsn) await this.#writer.gap(frame.nextLsn!, reason)
     if (source.report.state === 'empty') source.report.state = 'used'
   }
@@ -235,7 +235,7 @@ class Salvage {
   /** All LSNs below `lsn` were given: those that are not there are lost. `tickBelow`: of what comes next. */
   async #reach(lsn: number, tickBelow: bigint | null): Promise<void> {
     if (lsn <= this.#writer.nextLsn) return
-    await this.#fallBack(lsn, tickBelow)
+    await this.#fallBack(lsn, tickBelow, false)
     if (lsn > this.#writer.nextLsn) await this.#lose(lsn)
   }
 
@@ -244,18 +244,24 @@ class Salvage {
     await this.#writer.gap(behind, 'lost')
   }
 
-  /** What the quarantine has of the LSNs from the next one to `behind`, as long as its ticks fit. */
-  async #fallBack(behind: number, tickBelow: bigint | null): Promise<void> {
+  /**
+   * What the quarantine has of the LSNs from the next one to `behind`, as long as its ticks fit. `isKnown`: that they are
+   * lost was known before.
+   */
+  async #fallBack(behind: number, tickBelow: bigint | null, isKnown: boolean): Promise<void> {
     for (const segment of this.#plan.fallbacks) {
       if (this.#writer.nextLsn >= behind) return
       for await (const found of framesOf(this.#environment, segment)) {
         const { header, nextLsn } = found.frame
         const { kind, baseLsn, baseTimeTick, recordCount } = header!
         if (kind !== FrameKind.records || baseLsn < this.#writer.nextLsn) continue
-        if (nextLsn! > behind) break
+        if (nextLsn! > behind || baseLsn >= segment.limitLsn) break
         if (baseTimeTick < this.#writer.tickFloor) continue
         if (tickBelow !== null && baseTimeTick + BigInt(recordCount) > tickBelow) continue
-        if (baseLsn > this.#writer.nextLsn) await this.#lose(baseLsn)
+        if (baseLsn > this.#writer.nextLsn) {
+          if (!isKnown) this.#losses.add(this.#writer.nextLsn, baseLsn - 1)
+          await this.#writer.gap(baseLsn, 'lost')
+        }
         this.#assumptions.add(`records of ${found.source.name} stand for LSNs that are lost in the log`)
         await this.#offer(found)
       }

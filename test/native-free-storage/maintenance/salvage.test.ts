@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { hash64, type Log, type LogOptions, openLog, type RecordInput } from '../../../native-free-storage/index.ts'
 import { openSurveyed, surveyLog } from '../../../native-free-storage/maintenance/log-survey.ts'
+import { repairLog } from '../../../native-free-storage/maintenance/repair.ts'
 import { type SalvageOptions, salvageLog } from '../../../native-free-storage/maintenance/salvage.ts'
 import type { SalvageReport } from '../../../native-free-storage/maintenance/salvage-report.ts'
 import { walkSegment } from '../../../native-free-storage/maintenance/segment-walk.ts'
@@ -254,6 +255,26 @@ describe('salvage', () => {
       const report = await patient.salvage({ quarantine })
       expect(report.lost.length).toBe(quarantine ? 0 : 1)
       await demandSalvaged(patient, report)
+    }
+  })
+
+  it('finds in the quarantine of a repair what the repair cut off', async () => {
+    for (const quarantine of [false, true]) {
+      const patient = new Patient()
+      await patient.fill(12)
+      const [, second] = patient.names('.seg')
+      const bytes = Buffer.from(patient.disk.contents(`${from}/${second}`))
+      patient.disk.flipBit(`${from}/${second}`, bytes.indexOf('TFRM', bytes.indexOf('TFRM') + 1) + 400, 1)
+      await repairLog(patient.environment, from, { apply: true, mode: 'point-in-time' })
+      expect(patient.names('quarantine').length).toBeGreaterThan(0)
+      const report = await patient.salvage({ quarantine })
+      const found = await recordsIn(patient, out)
+      for (const record of found) expect(patient.known[record.lsn]).toEqual(record)
+      // Of 24 records two were damaged; the repair keeps what stands before them.
+      expect(found.length).toBe(quarantine ? 22 : Number(second!.slice(0, 20)) + 2)
+      expect((await verifyLog(patient.environment, out)).findings.every(({ code }) => code === 'GAP_LOST')).toBe(true)
+      expect(report.lost).toEqual([])
+      expect(report.assumptions.some((text) => text.includes('quarantine/'))).toBe(quarantine)
     }
   })
 
