@@ -82,7 +82,9 @@ function continues({ source, content }: Candidate, last: Candidate): boolean {
   const isNamed = last.content.seal?.nextSegmentId === source.id
   if (!source.hasHeader) return isNamed
   if (!names(source, last.source)) return false
-  return isNamed || (content.frames > 0 && source.baseLsn >= last.content.nextLsn)
+  // It got its name when the one before it was durable up to there.
+  const hasLostEnd = source.header.previous!.end > last.content.position
+  return isNamed || hasLostEnd || (content.frames > 0 && source.baseLsn >= last.content.nextLsn)
 }
 
 /** No manifest: the last one that no other with frames follows. */

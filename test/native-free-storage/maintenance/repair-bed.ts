@@ -48,14 +48,26 @@ const options = (environment: Environment, durability?: 'disk' | 'os') => ({
   writeWay: { mode: 'dsync' as const, depth: 2, reason: 'a simulation' },
 })
 
-/** Some segments of a log, closed or left as by a process that died. */
-export async function bed({
+const beds = new Map<string, Promise<Bed>>()
+
+/** Some segments of a log, closed or left as by a process that died. Made once, and copied. */
+export async function bed(options: BedOptions = {}): Promise<Bed> {
+  const key = JSON.stringify(options)
+  let made = beds.get(key)
+  if (made === undefined) {
+    made = makeBed(options)
+    beds.set(key, made)
+  }
+  return another(await made)
+}
+
+async function makeBed({
   segments = 4,
   closed = true,
   durability = 'disk',
   truncateBefore = 0,
   recordBytes = 700,
-}: BedOptions = {}): Promise<Bed> {
+}: BedOptions): Promise<Bed> {
   await loadChecksum()
   const disk = new SimDisk({ seed: 7 })
   disk.prepareDirectory('/data')
