@@ -35,6 +35,8 @@ const ALIGNMENT = 512
 const QUARANTINE = 'quarantine'
 /** A writer may publish while a reader lists: then it looks again. */
 const READ_ATTEMPTS_MAX = 10
+/** Damage beside a writer has to be there at each of so many looks. */
+const DAMAGE_LOOKS_MAX = 4
 
 /**
  * Opens the log in `directory`, which is created when it is missing.
@@ -398,7 +400,9 @@ async function openReadOnly(
       // The writer has published, rolled or truncated between two looks.
       const code = error instanceof TidelogError ? error.code : undefined
       const moved = isDiskError(error, 'ENOENT') || code === 'SEGMENT_MISSING' || code === 'MANIFEST_DAMAGED'
-      if (!moved || attempt >= READ_ATTEMPTS_MAX) throw error
+      // A tail is read piece by piece: frames that land meanwhile look like frames behind a hole.
+      const looksDamaged = code === 'LOG_DAMAGED' && attempt < DAMAGE_LOOKS_MAX
+      if (!looksDamaged && (!moved || attempt >= READ_ATTEMPTS_MAX)) throw error
     }
   }
 }
