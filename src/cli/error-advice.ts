@@ -94,7 +94,7 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     meaning:
       'Stored bytes are not what was written: a checksum does not fit. The message names file, position and LSNs.',
     safe: 'Every other frame; reading can go on behind the LSNs that are named.',
-    next: 'Run `tidelog verify` on the data directory to see all that is damaged, and copy the directory before anything else. Look at the disk.',
+    next: 'Run `tidelog verify` on the data directory to see all that is damaged, and copy the directory before anything else. Look at the disk. Then `tidelog repair` says what it would do and what is lost (docs/OPERATIONS.md, "Damage and repair").',
   },
   FRAME_INVALID: {
     meaning:
@@ -137,7 +137,7 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     meaning:
       'Acknowledged data of the log is missing or changed, so that it is not opened for writing. The message names file, position and LSNs.',
     safe: 'All that the message does not name. Nothing was changed; reading works up to the damage.',
-    next: 'Copy the directory, then run `tidelog verify` on it: it lists every damage and which LSNs are concerned.',
+    next: 'Copy the directory, then run `tidelog verify` on it: it lists every damage and which LSNs are concerned. Then `tidelog repair` says what it would do and what is lost (docs/OPERATIONS.md, "Damage and repair").',
   },
   LOG_MISSING: {
     meaning: 'There is no log at the path: no manifest and no segments.',
@@ -147,12 +147,12 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
   MANIFEST_DAMAGED: {
     meaning: 'The newest manifest of the log cannot be read: a checksum does not fit.',
     safe: 'The segments: nothing was changed, and what they hold is readable by itself.',
-    next: 'Copy the directory, then run `tidelog verify` on it.',
+    next: 'Copy the directory, then run `tidelog verify` on it. Then `tidelog repair` says what it would do and what is lost (docs/OPERATIONS.md, "Damage and repair").',
   },
   MANIFEST_MISSING: {
     meaning: 'There are segments in the directory but no manifest that says which of them make up the log.',
     safe: 'The segments: nothing was changed.',
-    next: 'Copy the directory and look whether a MANIFEST file was removed by hand or left out of a copy. Put it back.',
+    next: 'Copy the directory and look whether a MANIFEST file was removed by hand or left out of a copy. Put it back. Then `tidelog repair` says what it would do and what is lost (docs/OPERATIONS.md, "Damage and repair").',
   },
   PLATFORM_UNSUPPORTED: {
     meaning: 'Tidelog does not run on this operating system: it cannot keep its promises there.',
@@ -200,7 +200,7 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
   SEGMENT_MISSING: {
     meaning: 'A file that the log consists of is not there. The message names it and the LSNs it held.',
     safe: 'All other segments. Nothing was changed.',
-    next: 'Look for the file (a backup, `quarantine/`), put it back under its name, and run `tidelog verify`.',
+    next: 'Look for the file (a backup, `quarantine/`), put it back under its name, and run `tidelog verify`. Then `tidelog repair` says what it would do and what is lost (docs/OPERATIONS.md, "Damage and repair").',
   },
   SERVER_UNREACHABLE: {
     meaning: 'No daemon answers at the address.',
