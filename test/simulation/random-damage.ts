@@ -246,7 +246,9 @@ export class DamageRun {
       const all = [...ledger.known.keys()].every((lsn) => lsn < outcome.firstLsn || outcome.delivered.has(lsn))
       // Zeros in place of a seal: its successor or the manifest says where the segment ends.
       const isSealGone = all && place === 'seg' && onlyZeros
-      demand(changed === undefined || isNamed || isUnprovable || isSealGone, () => {
+      // A crash can leave the manifest before the newest one: the log goes on from there.
+      const isOlderLeft = all && place === 'MANIFEST' && this.#kind === 'a missing file'
+      demand(changed === undefined || isNamed || isUnprovable || isSealGone || isOlderLeft, () => {
         return `${changed!.join(', ')} changed, and nobody says anything of it`
       })
       // What verify calls lost is not given to readers as if nothing had been.
