@@ -154,16 +154,19 @@ export class SegmentSuccession {
       await taking.then((file) => dropUnnamed(this.#settings, file)).catch(() => {})
       return false
     }
+    const end = { position: writer.position, chain: writer.chain, nextLsn }
     let unnamed: UnnamedSegmentFile | null = null
+    let isSealed = false
     try {
       unnamed = await taking
       await this.#tidying.room()
-      const end = { position: writer.position, chain: writer.chain, nextLsn }
       const header = this.#nextHeader(nextId, nextLsn, { id: entry.id, end: end.position, chain: end.chain })
       header.preparedBytes = unnamed.prepared ? unnamed.bytes : 0
       const [checksum] = await Promise.all([
         writeSegmentHeader(this.#settings, unnamed, header),
-        finishSegment.seal(writer, this.#owner, nextLsn, nextId),
+        finishSegment.seal(writer, this.#owner, nextLsn, nextId).then(() => {
+          isSealed = true
+        }),
       ])
       if (!(await this.#manifests.confirmNewest())) throw fenced()
       const begun = await nameSegmentFile(this.#settings, unnamed, header, checksum)
@@ -177,6 +180,8 @@ export class SegmentSuccession {
       if (unnamed !== null) await dropUnnamed(this.#settings, unnamed)
       // The seal may be there or not: what follows it is told by the next manifest.
       this.leave(isDiskError(error, 'ENOSPC') ? nextId : null)
+      // With a seal it is like any other that is finished, also when there was no room for the next one.
+      this.#tidying.addLate(async () => !isSealed || (await finishSegment.tidy(this.#state, entry, writer, end)))
       throw error
     }
   }
@@ -211,6 +216,7 @@ export class SegmentSuccession {
   async close(nextLsn: number): Promise<void> {
     const active = this.#active
     if (active === null) {
+      await this.#tidying.finishAll()
       if (this.#leftOpen && this.#predecessor !== null) await this.#closePredecessor(this.#predecessor)
       return
     }

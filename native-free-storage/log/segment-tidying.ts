@@ -35,6 +35,11 @@ export class SegmentTidying {
     if (!this.#busy) this.#start()
   }
 
+  /** Behind the next one that can be done: there is no room for it now. */
+  addLate(tidy: Tidy): void {
+    this.#late.push(tidy)
+  }
+
   /** Whether the writer needs the disk for itself. */
   setBusy(busy: boolean): void {
     this.#busy = busy
