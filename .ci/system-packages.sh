@@ -6,7 +6,9 @@ set -euo pipefail
 programs=$1
 mkdir -p "$programs"
 
-declare -A package_of=([promtool]=prometheus)
+declare -A package_of=([promtool]=prometheus [strace]=strace)
+# Libraries that a minimal system lacks: unpacked beside the program, which is started with them.
+declare -A libraries_of=([strace]=libunwind8)
 
 missing=()
 for program in "${!package_of[@]}"; do
@@ -20,8 +22,16 @@ mkdir -p "$unpacked"
 as_self=(-o APT::Sandbox::User="$(id -un)")
 apt-get "${as_self[@]}" -qq update
 for program in "${missing[@]}"; do
-  (cd "$unpacked" && apt-get "${as_self[@]}" -qq download "${package_of[$program]}")
-  for archive in "$unpacked/${package_of[$program]}"_*.deb; do dpkg-deb --extract "$archive" "$unpacked"; done
-  ln -sf "$unpacked/usr/bin/$program" "$programs/$program"
+  for package in "${package_of[$program]}" ${libraries_of[$program]:-}; do
+    (cd "$unpacked" && apt-get "${as_self[@]}" -qq download "$package")
+    for archive in "$unpacked/$package"_*.deb; do dpkg-deb --extract "$archive" "$unpacked"; done
+  done
+  if [[ -n ${libraries_of[$program]:-} ]]; then
+    libraries=$(printf '%s:' "$unpacked"/usr/lib/*-linux-gnu)
+    printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "${libraries%:}" "$unpacked/usr/bin/$program" >"$programs/$program"
+    chmod +x "$programs/$program"
+  else
+    ln -sf "$unpacked/usr/bin/$program" "$programs/$program"
+  fi
   "$programs/$program" --version
 done

@@ -19,7 +19,9 @@ Left out here, to stay under three minutes; `.ci/run` runs all of it:
   - full budgets: the simulated crashes, the random cases and the rounds of SIGKILL ran in small numbers
     (the full ones: TIDELOG_BUDGET=ci npm test; longer still: TIDELOG_BUDGET=soak npm test)
   - the other ways to write (fdatasync, one write in flight, no flock): the integration suites again in each
-  - suites against real servers and tools that have to be installed first (promtool)
+  - suites against real servers and tools where they are not installed (promtool, strace, systemd-analyze) or need root
+    (a full disk, on an image that is mounted); the skipped tests say what they lack
+  - 60 rounds of SIGKILL on a disk that loses what was not synced (npm run kill-loop -- --lossy --rounds 60)
   - the packed tarball, installed into an empty folder and used on Node 20, 22 and 24
   - format, lint, types, house rules, unused code and package checks
 NOTE
