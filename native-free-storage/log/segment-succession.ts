@@ -156,18 +156,17 @@ export class SegmentSuccession {
     }
     const end = { position: writer.position, chain: writer.chain, nextLsn }
     let unnamed: UnnamedSegmentFile | null = null
+    let sealing: Promise<void> | null = null
     let isSealed = false
     try {
       unnamed = await taking
       await this.#tidying.room()
       const header = this.#nextHeader(nextId, nextLsn, { id: entry.id, end: end.position, chain: end.chain })
       header.preparedBytes = unnamed.prepared ? unnamed.bytes : 0
-      const [checksum] = await Promise.all([
-        writeSegmentHeader(this.#settings, unnamed, header),
-        finishSegment.seal(writer, this.#owner, nextLsn, nextId).then(() => {
-          isSealed = true
-        }),
-      ])
+      sealing = finishSegment.seal(writer, this.#owner, nextLsn, nextId).then(() => {
+        isSealed = true
+      })
+      const [checksum] = await Promise.all([writeSegmentHeader(this.#settings, unnamed, header), sealing])
       if (!(await this.#manifests.confirmNewest())) throw fenced()
       const begun = await nameSegmentFile(this.#settings, unnamed, header, checksum)
       unnamed = null
@@ -177,6 +176,8 @@ export class SegmentSuccession {
       this.#publishTail()
       return true
     } catch (error) {
+      // Its file is needed as long as the seal, or the removal of a part of it, is under way.
+      await sealing?.catch(() => {})
       if (unnamed !== null) await dropUnnamed(this.#settings, unnamed)
       // The seal may be there or not: what follows it is told by the next manifest.
       this.leave(isDiskError(error, 'ENOSPC') ? nextId : null)

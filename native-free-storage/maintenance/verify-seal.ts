@@ -124,6 +124,6 @@ function looksLikeSeal(found: Buffer, position: number, alignment: number): bool
     bytes.readBigUInt64LE(56) === BigInt(position),
     bytes.readBigUInt64LE(FRAME_HEADER_BYTES) === BigInt(position),
   ]
-  // Every other frame has the magic and its position, and may have this length and a body as long: a record of 8 bytes has.
-  return marks.filter((isThere) => isThere).length >= 4 && (marks[1]! || (marks[3]! && marks[5]!))
+  // Every other frame has the magic and its position, and may have this length.
+  return marks.filter((isThere) => isThere).length >= 4 && (marks[1]! || marks[3]!)
 }
