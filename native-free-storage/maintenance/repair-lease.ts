@@ -8,8 +8,9 @@ import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
 import { type FoundLease, LEASE_FILE, LeaseFile, readLease } from '../log/lease-file.ts'
 import { tickOf, tickToMs } from '../log/tick-oracle.ts'
+import type { RepairAction } from './repair-action.ts'
 import { QUARANTINE } from './repair-journal.ts'
-import type { RepairAction } from './repair-plan.ts'
+
 import { verifyLease } from './verify-lease.ts'
 
 /** How far the ticks of a lost lease may have led the clock, with the lease itself. */
@@ -65,14 +66,20 @@ export async function repairLease(
   { apply, lastTimeTick }: { apply: boolean; lastTimeTick: bigint },
 ): Promise<RepairAction | null> {
   await loadChecksum()
+  const lease = await lookAtLease(environment, directory)
   const [found] = await verifyLease(environment, directory, lastTimeTick)
-  if (found === undefined) return null
+  // No tick is given without a lease.
+  const isMissing = lease === null && lastTimeTick > 0n
+  if (found === undefined && !isMissing) return null
   if (apply) {
-    const lease = await lookAtLease(environment, directory)
     await keepInQuarantine(environment, directory, LEASE_FILE)
     await renewLease(environment, directory, { lease, lastTimeTick }, null)
   }
-  return { action: 'renew-lease', file: LEASE_FILE, reason: found.message }
+  return {
+    action: 'renew-lease',
+    file: LEASE_FILE,
+    reason: found?.message ?? 'the lease is missing: ticks could be given again',
+  }
 }
 
 /** A second name in quarantine/ for a file that is going to be replaced, durably. */

@@ -9,25 +9,13 @@ import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
 import { randomSegmentId } from '../log/segment-files.ts'
 import type { TailPoint } from '../recovery/tail-scan.ts'
 import { indexNameOf } from '../segment/index-file.ts'
+import type { RepairAction, RepairMode } from './repair-action.ts'
 import { type LastSegment, leasedLsn, lookAtEnd, lsnsOfMissing } from './repair-end.ts'
 import { examine, type LsnRange, type SegmentBounds } from './repair-frames.ts'
 import type { RepairView } from './repair-look.ts'
 import { type Candidate, orderSegments } from './repair-order.ts'
 import { openSource, type RepairSource } from './repair-source.ts'
 import { compareIndex } from './verify-index.ts'
-
-/**
- * - `tail`: damage costs what is damaged, and all that is intact stays at its LSN;
- * - `point-in-time`: the log ends before its first damage.
- */
-export type RepairMode = 'tail' | 'point-in-time'
-
-export interface RepairAction {
-  action: 'rewrite' | 'fill' | 'quarantine' | 'reindex' | 'renew-lease' | 'publish-manifest'
-  /** In the log's directory. */
-  file: string
-  reason: string
-}
 
 /** A segment that stays as it is. */
 export interface KeptSegment {

@@ -7,10 +7,11 @@ import { acquireLock } from '../disk/lock-file.ts'
 import type { Environment } from '../environment.ts'
 import { loadChecksum } from '../format/checksum.ts'
 import type { Finding } from './findings.ts'
+import type { RepairAction, RepairMode } from './repair-action.ts'
 import { applyRepair } from './repair-apply.ts'
 import type { LsnRange } from './repair-frames.ts'
 import { lookForRepair, type RepairView } from './repair-look.ts'
-import { planRepair, type RepairAction, type RepairMode, type RepairPlan } from './repair-plan.ts'
+import { planRepair, type RepairPlan } from './repair-plan.ts'
 import { verifyLog } from './verify.ts'
 
 export interface RepairOptions {

@@ -11,9 +11,9 @@ import {
   repairLease,
 } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
+import { planCatalogRebuild, rebuildCatalog } from '../log-store/catalog-rebuild.ts'
 import { readDescriptor, rebuildDescriptor } from '../log-store/data-directory.ts'
 import { type DataDirectoryDescriptor, DESCRIPTOR_FILE } from '../log-store/descriptor.ts'
-import { planCatalogRebuild, rebuildCatalog } from '../streaming-node/catalog-rebuild.ts'
 
 export interface DirectoryAction {
   action: RepairAction['action'] | 'rebuild-descriptor' | 'rebuild-catalog'

@@ -4,6 +4,7 @@
  */
 import { loadChecksum, type SpaceStatus } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
+import { CATALOG_LOG } from '../log-store/catalog-entry.ts'
 import type {
   AppendedRange,
   EncodedBody,
@@ -15,7 +16,7 @@ import type {
 import { type Logger, silentLogger } from '../observability/logger.ts'
 import type { GroupStatus, NodeService, VchannelInfo } from './node-service.ts'
 import { type Admission, type AppendObserver, Pchannel } from './pchannel.ts'
-import { CATALOG_LOG, VchannelCatalog } from './vchannel-catalog.ts'
+import { VchannelCatalog } from './vchannel-catalog.ts'
 
 export interface NodeOptions {
   /** Opens the logs `0` to `pchannels - 1`, and `catalog`. */

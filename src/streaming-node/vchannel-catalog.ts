@@ -11,14 +11,10 @@ import {
   writeBody,
 } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
+import { CATALOG_LOG, CATALOG_VCHANNEL, catalogPayload, FRAME_ENTRIES_MAX } from '../log-store/catalog-entry.ts'
 import type { AppendedRange, LogStore, LogStoreStatus } from '../log-store/log-store.ts'
 import type { VchannelInfo } from './node-service.ts'
 
-/** Name of the catalog's log, and of the vchannel of its records. */
-export const CATALOG_LOG = 'catalog'
-export const CATALOG_VCHANNEL = 'vchannels'
-/** Records in one frame of the catalog. */
-export const FRAME_ENTRIES_MAX = 4096
 /** An opening that reads more frames than this, beyond those that the entries need, rewrites the catalog. */
 const LOOSE_FRAMES_MAX = 1024
 /** Creations that may wait for the disk. */
@@ -225,12 +221,6 @@ function appendEntries(store: LogStore, entries: readonly VchannelInfo[]): Promi
   const bytes = Buffer.alloc(plan.bodyBytes)
   const hash = writeBody(plan, bytes, 0)
   return store.append({ bytes, hash, head: openBodyHead(bytes, bytes.length, plan.recordCount, hash) })
-}
-
-/** One record of the catalog. */
-export function catalogPayload(entry: { name: string; pchannel: number; createdMs: number }): Buffer {
-  const { name, pchannel, createdMs } = entry
-  return Buffer.from(JSON.stringify({ name, pchannel, createdMs }))
 }
 
 function parseEntry(lsn: number, payload: Uint8Array, pchannels: number): VchannelInfo {

@@ -2,9 +2,10 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import { hash64, loadChecksum } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../../src/errors.ts'
+import { catalogPayload } from '../../src/log-store/catalog-entry.ts'
 import { decodeDescriptor, encodeDescriptor } from '../../src/log-store/descriptor.ts'
 import type { LogStore } from '../../src/log-store/log-store.ts'
-import { catalogPayload, VchannelCatalog } from '../../src/streaming-node/vchannel-catalog.ts'
+import { VchannelCatalog } from '../../src/streaming-node/vchannel-catalog.ts'
 import { budget } from '../budget.ts'
 import { type HostileTarget, survive } from '../hostile-bytes.ts'
 

@@ -6,7 +6,7 @@
 import { join } from 'node:path'
 import { dump, type Environment, openLog, openTickOracle } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
-import { CATALOG_LOG, CATALOG_VCHANNEL, catalogPayload, FRAME_ENTRIES_MAX } from './vchannel-catalog.ts'
+import { CATALOG_LOG, CATALOG_VCHANNEL, catalogPayload, FRAME_ENTRIES_MAX } from './catalog-entry.ts'
 
 export interface CatalogRebuild {
   /** Records of the catalog are lost, or all of it: without a rebuild no daemon starts on it. */
