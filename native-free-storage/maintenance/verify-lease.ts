@@ -13,9 +13,14 @@ const RESERVED_FROM = 56
 
 /**
  * The lease in `directory`, of a log or of a data directory; nothing when there is none. `lastTick`: the last tick that
- * is known to have been given under it. Throws IO_FAILED.
+ * is known to have been given under it. `required`: a missing one is a finding. Throws IO_FAILED.
  */
-export async function verifyLease(environment: Environment, directory: string, lastTick = 0n): Promise<Finding[]> {
+export async function verifyLease(
+  environment: Environment,
+  directory: string,
+  lastTick = 0n,
+  required = false,
+): Promise<Finding[]> {
   await loadChecksum()
   // One byte more shows that the file is longer than it has to be.
   const bytes = Buffer.alloc(LEASE_BYTES + 1)
@@ -28,7 +33,9 @@ export async function verifyLease(environment: Environment, directory: string, l
       await opened.close()
     }
   } catch (error) {
-    if (isDiskError(error, 'ENOENT')) return []
+    if (isDiskError(error, 'ENOENT')) {
+      return required ? [finding('LEASE_DAMAGED', 'the lease is missing: ticks may be given again', { file })] : []
+    }
     throw error
   }
   const findings: Finding[] = []

@@ -30,7 +30,9 @@ export async function checkDataDirectory(
   const first = logs[0]
   if (first === undefined || (!present.has(catalog) && pchannels.length === 0)) return []
 
-  const found = [...(await checkDescriptor(environment, path)), ...(await verifyLease(environment, path))]
+  // No record has a tick that was given without a lease.
+  const required = logs.some(({ records }) => records > 0)
+  const found = [...(await checkDescriptor(environment, path)), ...(await verifyLease(environment, path, 0n, required))]
   for (const each of found) each.file = relative(first.path, join(path, each.file ?? DESCRIPTOR_FILE))
   first.findings.push(...found)
 

@@ -78,6 +78,7 @@ describe('verify', () => {
     ['a segment that is shorter', 9, 'TAIL_DAMAGED', async (log) => truncate(await fileIn(log, '.seg'), 4096)],
     ['a manifest that is damaged', 9, 'MANIFEST_DAMAGED', async (log) => flip(await fileIn(log, 'MANIFEST'), 50)],
     ['a flip in the lease of the data', 8, 'LEASE_DAMAGED', async (log) => flip(join(log, '../../LEASE'), 25)],
+    ['a lost lease of the data', 8, 'LEASE_DAMAGED', async (log) => rm(join(log, '../../LEASE'))],
     ['a lost descriptor', 8, 'DESCRIPTOR_DAMAGED', async (log) => rm(join(log, '../../tidelog.json'))],
     ['a flip in the descriptor', 8, 'DESCRIPTOR_DAMAGED', async (log) => flip(join(log, '../../tidelog.json'), 0)],
     ['a flip in its numbers', 8, 'DESCRIPTOR_DAMAGED', async (log) => flip(join(log, '../../tidelog.json'), 66)],
