@@ -215,6 +215,11 @@ export class Truncate implements Command {
     await session.ledger.truncate(session.log, lsn)
     model.firstLsn = Math.max(model.firstLsn, lsn)
     expect(session.log.firstLsn).toBe(model.firstLsn)
+    // What is not below is there, in the files too.
+    const left = await readAll(session.log.read({ from: { lsn: model.firstLsn } }))
+    mustEqual(left, wantedOf(model, model.firstLsn, undefined))
+    const { segments } = session.log.statistics()
+    demand(model.entries.length === 0 || segments > 0, () => 'no segment is left')
     if (model.firstLsn === 0) return
     const below = readAll(session.log.read({ from: { lsn: model.firstLsn - 1 } }))
     await expect(below).rejects.toEqual(isTruncated)
