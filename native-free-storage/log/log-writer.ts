@@ -615,6 +615,7 @@ export class LogWriter {
     if (!clean) this.#uncutTick ??= cut[0]?.frames[0]?.header.baseTimeTick ?? null
     for (const { frames } of cut) {
       for (const { pending } of frames) {
+        this.#keepGap(pending)
         this.#settleFailed(pending, noSpace(clean ? 'cut clean' : 'cut', this.#settings.directory, cause))
       }
     }
@@ -632,7 +633,10 @@ export class LogWriter {
       this.#nextLsn = first.baseLsn
       this.#uncutTick ??= first.baseTimeTick
     }
-    for (const { pending } of moving) this.#settleFailed(pending, noSpace('cannot be moved', directory, cause))
+    for (const { pending } of moving) {
+      this.#keepGap(pending)
+      this.#settleFailed(pending, noSpace('cannot be moved', directory, cause))
+    }
     this.#noSpace = true
     this.#queue.rejectAll(() => noSpace('refused', directory, cause))
   }
@@ -680,6 +684,11 @@ export class LogWriter {
   #leaveSegment(): void {
     this.#segments.leave()
     this.#writing = 0
+  }
+
+  /** A gap whose frame found no room is written first when there is: its LSNs are not given again. */
+  #keepGap(pending: PendingFrame | null): void {
+    if (pending !== null && pending.lsnCount > pending.recordCount) this.#first = pending
   }
 
   #settleFailed(pending: PendingFrame | null, error: TidelogError): void {

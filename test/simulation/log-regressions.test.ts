@@ -2,6 +2,7 @@
 import { beforeAll, expect, it } from 'vitest'
 import { loadChecksum, openLog } from '../../native-free-storage/index.ts'
 import { verifyLog } from '../../native-free-storage/maintenance/verify.ts'
+import { loseAll } from './choices.ts'
 import { newDisk, readBack } from './crash-runner.ts'
 import { readAll } from './log-ledger.ts'
 import { logDirectory, logEnvironment, Session, ways } from './log-session.ts'
@@ -198,4 +199,29 @@ it('the part of a seal is removed also when the next segment meets the full disk
   const { findings } = await verifyLog(logEnvironment(disk, 1), logDirectory)
   expect(findings.filter(({ severity }) => severity !== 'info')).toEqual([])
   disk.powerLoss()
+})
+
+it('a gap that meets a full disk is written when there is room: LSNs that a power loss may have taken are not given again', async () => {
+  const disk = newDisk({ names: 'strict', seed: 1 })
+  const session = new Session(disk, ways[3]!, 1)
+  await session.open()
+  for (let i = 0; i < 3; i++) await session.submit(60)
+  session.ledger.mayLoseBelow = Number.POSITIVE_INFINITY
+  session.disk = disk.reboot(loseAll)
+  disk.powerLoss()
+  let refused = 0
+  const heal = session.disk.inject(({ kind, path, position }) => {
+    if (kind !== 'write' || !path.endsWith('.new') || (position ?? 0) < 4096) return undefined
+    refused++
+    return { short: 0, fail: 'ENOSPC' }
+  })
+  await session.open().catch(() => {})
+  await session.submit(50)
+  heal()
+  expect(refused).toBeGreaterThan(0)
+  expect(await session.submit(70)).toBe(null)
+  expect(session.ledger.submissions.at(-1)!.firstLsn).toBeGreaterThan(1_000)
+  await session.close()
+  await readBack(session)
+  session.disk.powerLoss()
 })
