@@ -108,6 +108,7 @@ class Planner {
     const firstLsn = this.#firstLsn()
     const lost = this.#lostRanges(firstLsn)
     if (this.#mode === 'point-in-time' && lost[0] !== undefined) this.#cutAt(lost[0].lsnFrom)
+    this.#dropEmpty()
     const segments = this.#settle()
     const used = new Set(segments.flatMap((segment) => (segment.kind === 'kept' ? [segment.source.name] : [])))
     const memberNames = new Set(members.map(({ source }) => source.name))
@@ -330,6 +331,14 @@ class Planner {
         nextLsn,
       },
     ]
+  }
+
+  /** Where nothing is left of a segment and the next one is missing, one gap takes the place of both: no two begin alike. */
+  #dropEmpty(): void {
+    this.#slots = this.#slots.filter((slot, index) => {
+      const next = this.#slots[index + 1]
+      return slot.nextLsn > slot.baseLsn || next?.candidate !== null || next.baseLsn !== slot.baseLsn
+    })
   }
 
   /** From the last to the first: a segment that stays says what the one before it has to be. */

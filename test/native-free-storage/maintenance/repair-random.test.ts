@@ -203,6 +203,7 @@ const regressions = [
   [174, 'nothing that is left tells the id of the log'],
   [261, 'a log whose manifest had not followed its last roll, repaired and undone'],
   [288, 'the file that the last seal names holds another segment'],
+  [6249, 'nothing is left of a segment, and the next one is missing'],
 ] as const
 
 describe('repair of random damage', () => {
