@@ -2,6 +2,7 @@
  * The suites must catch an engine that is wrong: each of these is the real one with a piece of its text replaced. How many
  * states it took is printed. The same looks find nothing in the engine as it is.
  */
+import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { budget, budgetName } from '../budget.ts'
 import { type Hunt, type Hunted, hunt } from './hunts.ts'
@@ -10,6 +11,17 @@ import { mutants } from './mutants.ts'
 const seed = process.env.TIDELOG_SEED ?? '1'
 
 describe('an engine that is broken on purpose is caught', () => {
+  it('every text that a mutant replaces is there, exactly once', () => {
+    const astray: string[] = []
+    for (const [name, { edits }] of Object.entries(mutants)) {
+      for (const { file, replace } of edits) {
+        const count = readFileSync(`native-free-storage/${file}`, 'utf8').split(replace).length - 1
+        if (count !== 1) astray.push(`${name}: ${count} times in ${file}: ${replace}`)
+      }
+    }
+    expect(astray).toEqual([])
+  })
+
   // In `npm test` some of them; in the gate all.
   const some = Object.entries(mutants).filter((_, index) => budgetName() !== 'small' || index % 4 === 0)
   it.each(some)('%s', async (name, { says, hunt: what, within, shows }) => {
