@@ -11,7 +11,7 @@ import { LEASE_FILE } from '../log/lease-file.ts'
 import { MANIFEST_SPARE } from '../log/manifest-store.ts'
 import { UNINDEXED_SEGMENTS_MAX } from '../log/segment-tidying.ts'
 import { classifyTail } from '../recovery/classify.ts'
-import { scanTail, type TailPoint, type TailScan } from '../recovery/tail-scan.ts'
+import { holdsFrame, pointNamed, scanTail, type TailPoint, type TailScan } from '../recovery/tail-scan.ts'
 import { POOL_DIRECTORY } from '../segment/file-pool.ts'
 import { readSealedEnd } from '../segment/segment-end.ts'
 import type { OpenSegment } from '../segment/segment-file.ts'
@@ -205,7 +205,7 @@ export class LogVerifier {
       const scan = await this.#scan(opened, segment, start)
       if (scan === null) return undefined
       const end = closed ? start : scan.end
-      const proven = closed ? start : scan.seal !== null ? scan.end : scan.proven
+      const proven = closed ? start : scan.seal !== null ? scan.end : this.#provenPoint(segment, scan)
       // Beside a writer, what is not proven may be half written.
       const walkEnd = this.#survey.writerRunning ? proven : end
       const sum = await this.#walk(opened, segment, {
@@ -221,7 +221,10 @@ export class LogVerifier {
         const place = { file: segment.name, position: start.position, ...lsnRange(segment.baseLsn, start.nextLsn) }
         this.#add('TAIL_DAMAGED', message, place)
       }
-      if (!this.#survey.writerRunning) this.#judgeTail(segment, scan, end, proven, closed)
+      if (!this.#survey.writerRunning) {
+        const successor = closed || scan.seal !== null ? null : await this.#unnamedSuccessor(segment, scan.end)
+        this.#judgeTail(segment, scan, end, proven, closed, successor)
+      }
       const sealedHere = scan.seal !== null && scan.end.position === end.position
       if (sealedHere || closed) {
         const { isSealed, findings } = await verifySeal(opened, end.position, sum, scan.seal?.nextSegmentId ?? null)
@@ -250,18 +253,50 @@ export class LogVerifier {
     }
   }
 
+  /** A segment gets its name only when the one before it is durable up to the end that it names. */
+  #provenPoint(segment: SurveyedSegment, scan: TailScan): TailPoint {
+    let proven = scan.proven
+    for (const { header } of this.#survey.others) {
+      if (header?.previous?.id !== segment.id) continue
+      const named = pointNamed(scan.unproven, scan.proven, header.previous)
+      if (named !== null && named.point.position > proven.position) proven = named.point
+    }
+    return proven
+  }
+
+  /** A segment that says that the tail was durable beyond its end, or that goes on at its very end, though no seal names it. */
+  async #unnamedSuccessor(tail: SurveyedSegment, end: TailPoint): Promise<SurveyedSegment | null> {
+    for (const other of this.#survey.others) {
+      const previous = other.header?.previous
+      if (previous?.id !== tail.id || previous.end < end.position) continue
+      if (previous.end > end.position) return other
+      if (previous.chain !== end.chain) continue
+      const opened = await openSurveyed(this.#environment, this.#directory, other)
+      if (opened === null) continue
+      try {
+        if (await holdsFrame(opened)) return other
+      } finally {
+        await opened.release()
+      }
+    }
+    return null
+  }
+
   /** What the bytes behind the last valid frame mean, by the table of the recovery. */
-  #judgeTail(segment: SurveyedSegment, scan: TailScan, end: TailPoint, proven: TailPoint, closed: boolean): void {
+  #judgeTail(
+    segment: SurveyedSegment,
+    scan: TailScan,
+    end: TailPoint,
+    proven: TailPoint,
+    closed: boolean,
+    successor: SurveyedSegment | null,
+  ): void {
     const { verdict, because } = classifyTail(scan.evidence)
     const file = segment.name
     const place = { file, position: scan.end.position, ...lsnRange(scan.end.nextLsn, scan.nextLsnBehind) }
-    // A segment gets its name only when the one before it is durable up to the end that it names.
-    const successor = this.#survey.others.find(({ header }) => {
-      return header?.previous?.id === segment.id && header.previous.end > scan.end.position
-    })
-    if (!closed && verdict !== 'damaged' && successor?.header != null) {
+    if (successor?.header != null && verdict !== 'damaged') {
       const lsns = lsnRange(scan.end.nextLsn, Math.max(scan.end.nextLsn, successor.header.baseLsn))
-      const message = `${file} ends at position ${scan.end.position}, and ${successor.name} was begun when it was durable beyond that`
+      const message = `${file} ends at position ${scan.end.position}, and ${successor.name} was begun when it was durable up to there or beyond`
       this.#add('TAIL_DAMAGED', message, { ...place, ...lsns })
     } else if (verdict === 'damaged') {
       this.#add('TAIL_DAMAGED', `${file} ends at position ${scan.end.position}: ${because}`, place)

@@ -10,7 +10,7 @@ import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-head
 import type { SegmentEntry } from '../log/log-view.ts'
 import { SegmentFiles } from '../segment/segment-file.ts'
 import { classifyTail, type TailVerdict } from './classify.ts'
-import { scanTail, type TailFrame, type TailPoint, type TailScan } from './tail-scan.ts'
+import { holdsFrame, pointNamed, scanTail, type TailFrame, type TailPoint, type TailScan } from './tail-scan.ts'
 
 export interface FoundTail {
   entry: SegmentEntry
@@ -76,7 +76,7 @@ export async function findSegments(
   entries.push(...tails.map(({ entry }) => entry))
   const kept = new Set(entries.map(({ id }) => id))
   const strays = files.filter(({ id }) => !kept.has(id) && !retired.has(id))
-  await demandNoSuccessor(segments, tails[tails.length - 1]!, strays)
+  await heedSuccessors(segments, tails[tails.length - 1]!, strays)
   for (const [index, found] of tails.entries()) {
     const next = tails[index + 1]
     if (next !== undefined)
@@ -90,30 +90,55 @@ export async function findSegments(
 }
 
 /**
- * A segment gets its name only when the one before it is durable up to the end that it names. A tail that ends earlier,
- * and says nothing of the one behind it, has lost its end. A segment that names an earlier end is left of a cut.
+ * A segment gets its name only when the one before it is durable up to the end that it names. So a file that names a
+ * point of the tail proves the tail up to there; one that names a point behind its end, or goes on with frames at its
+ * very end, tells that the tail has lost its end or its seal. One that names an earlier point is left of a cut.
  */
-async function demandNoSuccessor(
-  segments: SegmentFiles,
-  tail: FoundTail,
-  strays: readonly SegmentFile[],
-): Promise<void> {
+async function heedSuccessors(segments: SegmentFiles, tail: FoundTail, strays: readonly SegmentFile[]): Promise<void> {
   if (tail.closed) return
   const { entry, end } = tail
   for (const stray of strays) {
     if (stray.baseLsn < entry.baseLsn) continue
     const header = await segments.header(stray).catch(() => null)
-    if (header?.previous?.id !== entry.id || header.previous.end <= end.position) continue
-    throw new TidelogError(
-      'LOG_DAMAGED',
-      `${entry.name} ends at position ${end.position}, and ${stray.name} was begun when it was durable up to position ${header.previous.end}. Nothing was changed. Restore the file from a backup, or see what is left with "tidelog verify" and "tidelog dump".`,
-      {
-        file: entry.name,
-        position: end.position,
-        lsnFrom: end.nextLsn,
-        lsnTo: Math.max(end.nextLsn, header.baseLsn - 1),
-      },
-    )
+    const previous = header?.previous
+    if (header === null || previous?.id !== entry.id) continue
+    if (previous.end > end.position) {
+      const message = `${stray.name} was begun when it was durable up to position ${previous.end}`
+      throw lostEnd(tail, header.baseLsn, message)
+    }
+    if (previous.end === end.position && previous.chain === end.chain && (await segmentHoldsFrame(segments, stray))) {
+      throw lostEnd(tail, header.baseLsn, `${stray.name} goes on there, and the seal that names it is gone`)
+    }
+    raiseProven(tail, previous)
+  }
+}
+
+function lostEnd({ entry, end }: FoundTail, successorLsn: number, because: string): TidelogError {
+  return new TidelogError(
+    'LOG_DAMAGED',
+    `${entry.name} ends at position ${end.position}, and ${because}. Nothing was changed. Restore the file from a backup, or see what "tidelog verify" says and what "tidelog repair" would do.`,
+    {
+      file: entry.name,
+      position: end.position,
+      lsnFrom: end.nextLsn,
+      lsnTo: Math.max(end.nextLsn, successorLsn - 1),
+    },
+  )
+}
+
+function raiseProven(tail: FoundTail, previous: { end: number; chain: bigint }): void {
+  const named = pointNamed(tail.unproven, tail.proven, previous)
+  if (named === null) return
+  tail.proven = named.point
+  tail.unproven = tail.unproven.slice(named.frames)
+}
+
+async function segmentHoldsFrame(segments: SegmentFiles, segment: SegmentFile): Promise<boolean> {
+  const opened = await segments.open(segment)
+  try {
+    return await holdsFrame(opened)
+  } finally {
+    await opened.release()
   }
 }
 

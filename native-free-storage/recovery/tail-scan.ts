@@ -19,6 +19,8 @@ import {
 } from '../format/frame-header.ts'
 import { decodeGap, GAP_BODY_BYTES } from '../format/gap.ts'
 import { decodeSeal, SEAL_BODY_BYTES, type Seal } from '../format/seal.ts'
+import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
+import { type OpenSegment, readAt } from '../segment/segment-file.ts'
 import type { FramesBehind, TailEnding, TailEvidence } from './classify.ts'
 import { FileWindow } from './file-window.ts'
 
@@ -34,6 +36,37 @@ export interface TailPoint {
 export interface TailFrame {
   header: FrameHeader
   nextLsn: number
+}
+
+/** How many of `frames`, which follow `start`, end where a neighbour says that the segment did, and the point there. */
+export function pointNamed(
+  frames: readonly TailFrame[],
+  start: TailPoint,
+  named: { end: number; chain: bigint },
+): { frames: number; point: TailPoint } | null {
+  let point = start
+  for (const [index, { header, nextLsn }] of frames.entries()) {
+    point = pointBehind(header, nextLsn, point)
+    if (point.position === named.end && point.chain === named.chain) return { frames: index + 1, point }
+  }
+  return null
+}
+
+/** Whether the segment holds a frame. One that was only begun holds none before the manifest names it. */
+export async function holdsFrame({ file, segment, header }: OpenSegment): Promise<boolean> {
+  const bytes = Buffer.alloc(header.alignment)
+  const length = await readAt(file, segment, bytes, 0, bytes.length, SEGMENT_HEADER_BYTES)
+  return decodeFrameHeader(bytes, 0, length, header.salt, SEGMENT_HEADER_BYTES) !== null
+}
+
+function pointBehind(header: FrameHeader, nextLsn: number, before: TailPoint): TailPoint {
+  const given = header.kind === FrameKind.records || header.kind === FrameKind.timeTick
+  return {
+    position: header.position + header.totalLength,
+    chain: header.checksum,
+    nextLsn,
+    lastTimeTick: given ? lastTickOf(header) : before.lastTimeTick,
+  }
 }
 
 export interface TailScan {
@@ -88,13 +121,7 @@ export async function scanTail(file: DiskFile, salt: bigint, start: TailPoint): 
       break
     }
     const nextLsn = nextLsnAfter(header, control?.count)
-    const given = header.kind === FrameKind.records || header.kind === FrameKind.timeTick
-    end = {
-      position: end.position + header.totalLength,
-      chain: header.checksum,
-      nextLsn,
-      lastTimeTick: given ? lastTickOf(header) : end.lastTimeTick,
-    }
+    end = pointBehind(header, nextLsn, end)
     floor = nextTickFloor(header) > floor ? nextTickFloor(header) : floor
     points.push(end)
     unproven.push({ header, nextLsn })

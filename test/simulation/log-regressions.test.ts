@@ -1,6 +1,6 @@
 /** Faults of the engine that the simulation has found, each made small. */
 import { beforeAll, expect, it } from 'vitest'
-import { loadChecksum, openLog } from '../../native-free-storage/index.ts'
+import { loadChecksum, openLog, repairLog } from '../../native-free-storage/index.ts'
 import { verifyLog } from '../../native-free-storage/maintenance/verify.ts'
 import { loseAll } from './choices.ts'
 import { newDisk, readBack } from './crash-runner.ts'
@@ -176,6 +176,42 @@ it('a tail that ends before the end which its successor names is damaged, and no
   expect(findings).toContainEqual(expect.objectContaining({ code: 'TAIL_DAMAGED', severity: 'data-lost', ...place }))
   await expect(session.open()).rejects.toMatchObject({ code: 'LOG_DAMAGED', ...place })
   disk.powerLoss()
+})
+
+it('a tail whose seal is gone is damaged, and not torn, when a segment goes on at its end', async () => {
+  for (const damagedBody of [false, true]) {
+    const disk = newDisk({ names: 'strict', seed: 1 })
+    const session = new Session(disk, ways[2]!, 1)
+    await session.open({ segmentBytes: 16_384 })
+    await session.submit(9_000)
+    // The manifest that follows the roll does not come: only the seal names the segment with the newest records.
+    const heal = disk.inject(({ kind, to }) =>
+      kind === 'link' && to?.includes('/MANIFEST-') ? { stall: 'late' } : undefined,
+    )
+    await session.submit(9_000)
+    session.dies()
+    heal()
+    const name = disk.paths().find((path) => path.includes('/00000000000000000000-') && path.endsWith('.seg'))!
+    const first = session.disk.contents(name)
+    const seal = first.findLastIndex((byte) => byte !== 0) & ~511
+    disk.flipBit(name, seal + 40, 1)
+    if (damagedBody) disk.flipBit(name, 4096 + 2_000, 1)
+    const { findings } = await verifyLog(session.environment, logDirectory)
+    const place = { file: name.slice(logDirectory.length + 1), position: seal, lsnFrom: 1 }
+    expect(findings).toContainEqual(expect.objectContaining({ code: 'TAIL_DAMAGED', severity: 'data-lost', ...place }))
+    if (damagedBody) {
+      expect(findings).toContainEqual(expect.objectContaining({ code: 'FRAME_DAMAGED', lsnFrom: 0, lsnTo: 0 }))
+    }
+    await expect(session.open()).rejects.toMatchObject({ code: 'LOG_DAMAGED', ...place })
+    const { lost, sound } = await repairLog(session.environment, logDirectory, { apply: true, mode: 'tail' })
+    expect(sound).toBe(true)
+    expect(lost).toEqual(damagedBody ? [{ lsnFrom: 0, lsnTo: 0 }] : [])
+    await session.open()
+    const { records } = await readAll(session.log)
+    expect(records.map(({ lsn }) => lsn)).toEqual(damagedBody ? [1] : [0, 1])
+    await session.close()
+    disk.powerLoss()
+  }
 })
 
 it('the part of a seal is removed also when the next segment meets the full disk first', async () => {
