@@ -64,19 +64,26 @@ export class LeaseFile {
   /** A write or sync has failed: what the file holds is not known, and it is not written again. */
   #failure: unknown = null
   #doubtful = false
+  /** The gap over what was lost with the machine is not written yet: whoever comes next has to leave it, too. */
+  #owesGap: boolean
   #queue: Promise<void> = Promise.resolve()
 
-  /** `bounds`: what the predecessor left. `stillOwner`: asked after each extension and before its use. */
+  /**
+   * `bounds`: what the predecessor left. `stillOwner`: asked after each extension and before its use. `owesGap`: a gap up
+   * to the LSN bound has to be written first (`gapWritten`).
+   */
   constructor(
     environment: Environment,
     directory: string,
     bounds: LeaseBounds,
     stillOwner: () => boolean | Promise<boolean>,
+    owesGap = false,
   ) {
     this.#environment = environment
     this.#directory = directory
     this.#bounds = bounds
     this.#stillOwner = stillOwner
+    this.#owesGap = owesGap
   }
 
   get bounds(): Readonly<LeaseBounds> {
@@ -100,6 +107,13 @@ export class LeaseFile {
    */
   doubt(): void {
     this.#doubtful = true
+    this.write({}).catch(() => {})
+  }
+
+  /** From now on the lease is one of this run of the machine. */
+  gapWritten(): void {
+    if (!this.#owesGap) return
+    this.#owesGap = false
     this.write({}).catch(() => {})
   }
 
@@ -148,7 +162,7 @@ export class LeaseFile {
   }
 
   #bootId(): Buffer {
-    return this.#doubtful ? Buffer.alloc(16) : machineBootId(this.#environment)
+    return this.#doubtful || this.#owesGap ? Buffer.alloc(16) : machineBootId(this.#environment)
   }
 
   async #mustOwn(): Promise<void> {

@@ -490,6 +490,8 @@ export class LogWriter {
         this.#queue.release(pending.queuedBytes)
       }
     }
+    // The gap that is owed is placed before everything else.
+    if (this.#first === null) this.#lsnLease?.gapWritten()
     if (this.#inFlight.length === 0) this.#announceQuiet()
     this.#pump()
   }

@@ -113,7 +113,10 @@ async function openLocked(
   const stillOwner = (): Promise<boolean> => manifests.confirmNewest()
   const ownsTicks = options.ticks === undefined
   const needsLease = ownsTicks || content.durability === 'os'
-  const lease = needsLease ? new LeaseFile(environment, directory, bounds, stillOwner) : null
+  // After the machine went down, what was given and lost at level `os` is not known: go on above the lease.
+  const isLost = content.durability === 'os' && !bounds.sameBoot
+  const gapCount = isLost ? Math.max(0, bounds.lsnBound - end.nextLsn) : 0
+  const lease = needsLease ? new LeaseFile(environment, directory, bounds, stillOwner, gapCount > 0) : null
   const ticks = options.ticks ?? new LeasedTickOracle(environment.clock, lease!, DEFAULT_MAX_TICK_LEAD_MS, false)
   ticks.observe(end.lastTimeTick)
 
@@ -168,8 +171,7 @@ async function openLocked(
           },
     firstUnprovenTick: suffix[0]?.header.baseTimeTick ?? null,
     carryOver: suffix.length === 0 ? null : () => carryOver({ ...settings }, manifests, owner, tail!, suffix),
-    // After the machine went down, what was given and lost at level `os` is not known: go on above the lease.
-    gapCount: content.durability === 'os' && !bounds.sameBoot ? Math.max(0, bounds.lsnBound - end.nextLsn) : 0,
+    gapCount,
     lateIndexes,
   })
   const log = new Log({

@@ -13,7 +13,7 @@ const RESERVED_FROM = 56
 
 /**
  * The lease in `directory`, of a log or of a data directory; nothing when there is none. `lastTick`: the last tick that
- * is known to have been given under it. `required`: a missing one is a finding. Throws IO_FAILED.
+ * is known to have been given under it, 0: none. `required`: a missing one is a finding. Throws IO_FAILED.
  */
 export async function verifyLease(
   environment: Environment,
@@ -61,7 +61,7 @@ export async function verifyLease(
     const older = newest === odd ? even : odd
     const at = leaseSlotPosition(older.sequence) + SEQUENCE_AT
     add(at, `a slot of the lease is of an earlier time: sequences ${odd.sequence} and ${even.sequence}`)
-  } else if (lastTick >= newest.tickBound) {
+  } else if (lastTick !== 0n && lastTick >= newest.tickBound) {
     const at = leaseSlotPosition(newest.sequence) + TICK_BOUND_AT
     add(at, `the lease is older than the log: the tick ${lastTick} was given, and its bound is ${newest.tickBound}`)
   }

@@ -237,6 +237,32 @@ it('the part of a seal is removed also when the next segment meets the full disk
   disk.powerLoss()
 })
 
+it('a gap that meets a full disk is owed by the next opener too, when the process dies before it was written', async () => {
+  const disk = newDisk({ names: 'strict', seed: 1 })
+  const session = new Session(disk, ways[3]!, 1)
+  await session.open()
+  for (let i = 0; i < 3; i++) await session.submit(60)
+  session.ledger.mayLoseBelow = Number.POSITIVE_INFINITY
+  session.disk = disk.reboot(loseAll)
+  disk.powerLoss()
+  const heal = session.disk.inject(({ kind, path }) => {
+    return kind === 'create' && path.includes('/pool/') ? { fail: 'ENOSPC' } : undefined
+  })
+  await session.open().catch(() => {})
+  // A lease is written in this run of the machine.
+  await session.sleep(3_000)
+  session.watermark()
+  await session.sleep(3_000)
+  session.dies()
+  heal()
+  await session.open()
+  expect(await session.submit(70)).toBe(null)
+  expect(session.ledger.submissions.at(-1)!.firstLsn).toBeGreaterThan(1_000)
+  await session.close()
+  await readBack(session)
+  session.disk.powerLoss()
+})
+
 it('a gap that meets a full disk is written when there is room: LSNs that a power loss may have taken are not given again', async () => {
   const disk = newDisk({ names: 'strict', seed: 1 })
   const session = new Session(disk, ways[3]!, 1)
