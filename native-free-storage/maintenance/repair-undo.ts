@@ -3,8 +3,11 @@
  * as nothing was written to the log since.
  *
  * The steps are those of the repair backwards: the originals get their names back while the manifest of the repair still
- * retires them; then the older manifests are back and the newer ones go, the highest first, which is the moment at which
- * the log changes; then what was made is removed; the journal goes last. Undone again after a crash, it finishes.
+ * retires them; then the old manifest is published once more, one generation higher, and retires what the repair made,
+ * which is the moment at which the log changes; then what was made is removed, and the newer manifests; the journal goes
+ * last. Without a valid old manifest the log changes when the newer ones go, the highest first; what was made goes after
+ * that, the last segment first, so that what is left of it always begins where the log does. Undone again after a crash,
+ * it finishes.
  */
 import { isDiskError } from '../disk/disk.ts'
 import { acquireLock } from '../disk/lock-file.ts'
@@ -12,7 +15,8 @@ import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
 import { parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
-import { readManifest } from '../log/manifest-store.ts'
+import { type ManifestContent, RETIRED_SEGMENTS_MAX } from '../format/manifest.ts'
+import { ManifestStore, readManifest } from '../log/manifest-store.ts'
 import { isLogDirectory, isWriterRunning, namesIn } from './log-survey.ts'
 import { journalName, QUARANTINE, type RepairJournal, readLastJournal } from './repair-journal.ts'
 
@@ -127,24 +131,72 @@ async function putBack(environment: Environment, directory: string, journal: Rep
   }
   await disk.syncDirectory(directory)
   const manifests = moved.filter(({ name }) => parseManifestFileName(name) !== null)
+  const originals = new Set(manifests.map(({ name }) => name))
   if (publishes) {
     for (const { name, kept } of manifests) await restore(environment, directory, name, `${quarantine}/${kept}`)
     await disk.syncDirectory(directory)
-    const originals = new Set(manifests.map(({ name }) => name))
-    const newer = (await disk.list(directory))
-      .filter((name) => parseManifestFileName(name) !== null && !originals.has(name))
-      .sort()
-      .reverse()
-    for (const name of newer) await unlinkIfThere(environment, `${directory}/${name}`)
-    await disk.syncDirectory(directory)
   }
+  const areRetired = publishes && (await retireMade(environment, directory, journal, originals))
+  if (publishes && !areRetired) await removeNewerManifests(environment, directory, originals)
   const replaced = new Set(moved.map(({ name }) => name))
-  for (const name of made) if (!replaced.has(name)) await unlinkIfThere(environment, `${directory}/${name}`)
+  for (const name of [...made].reverse()) {
+    if (replaced.has(name)) continue
+    await unlinkIfThere(environment, `${directory}/${name}`)
+    // After power was lost the earlier ones are there as well, whenever a later one is.
+    if (!areRetired && parseSegmentFileName(name) !== null) await disk.syncDirectory(directory)
+  }
   await disk.syncDirectory(directory)
+  if (areRetired) await removeNewerManifests(environment, directory, originals)
   for (const { kept } of moved) await unlinkIfThere(environment, `${quarantine}/${kept}`)
   await disk.syncDirectory(quarantine)
   await unlinkIfThere(environment, `${quarantine}/${journalName(journal.number)}`)
   await disk.syncDirectory(quarantine)
+}
+
+/**
+ * Publishes what the newest of the original manifests says, above that of the repair, with the segments of the repair
+ * retired: a part of them would be taken for a log of which the rest is missing. False: there is no such manifest, or
+ * the newer ones are gone already.
+ */
+async function retireMade(
+  environment: Environment,
+  directory: string,
+  { made, before }: RepairJournal,
+  originals: ReadonlySet<string>,
+): Promise<boolean> {
+  const generations = (await environment.disk.list(directory)).flatMap((name) => parseManifestFileName(name) ?? [])
+  const highest = Math.max(...generations)
+  const original = Math.max(...[...originals].flatMap((name) => parseManifestFileName(name) ?? []))
+  if (!Number.isSafeInteger(original) || highest <= original) return false
+  let content: ManifestContent
+  try {
+    content = await readManifest(environment.disk, directory, original)
+  } catch (error) {
+    if (!(error instanceof TidelogError) || error.code !== 'MANIFEST_DAMAGED') throw error
+    return false
+  }
+  // By this an undo that is done again knows it.
+  if ((content.tail?.id ?? null) !== before.tailId || content.firstLsn !== before.firstLsn) return false
+  const segments = made.flatMap((name) => parseSegmentFileName(name) ?? [])
+  const retired = [...segments.map(({ id, baseLsn }) => ({ id, baseLsn })), ...content.retired]
+  const store = new ManifestStore(environment, directory, { ...content, generation: highest }, async () => false)
+  await store.publish((last) => ({ ...last, retired: retired.slice(0, RETIRED_SEGMENTS_MAX) }))
+  return true
+}
+
+/** The highest first. */
+async function removeNewerManifests(
+  environment: Environment,
+  directory: string,
+  originals: ReadonlySet<string>,
+): Promise<void> {
+  const { disk } = environment
+  const newer = (await disk.list(directory))
+    .filter((name) => parseManifestFileName(name) !== null && !originals.has(name))
+    .sort()
+    .reverse()
+  for (const name of newer) await unlinkIfThere(environment, `${directory}/${name}`)
+  await disk.syncDirectory(directory)
 }
 
 /** The name leads to what quarantine/ keeps, whatever it led to. */

@@ -132,34 +132,39 @@ export async function dieEverywhere(space: CrashSpace, wanted: number): Promise<
   const random = new Random(`${space.seed}/${space.workload.name}/deaths`)
   for (let i = 0; i < wanted; i++) {
     const at = wanted >= steps ? i % steps : Math.floor(((i + random.fraction()) * steps) / wanted)
-    const disk = newDisk(space)
-    const session = sessionOn(space, disk)
-    const died = new Promise<void>((resolve) => {
-      disk.onStep = (step) => {
-        if (step < at) return
-        disk.onStep = undefined
-        session.stopped = true
-        session.disk.processCrash(`${space.seed}/${at}`)
-        resolve()
-      }
-    })
-    await Promise.race([died, space.workload.run(session)])
-    disk.onStep = undefined
-    const ledger = session.ledger.copy()
-    const next = sessionOn(space, session.disk.nextProcess(), ledger)
-    try {
-      await space.workload.afterCrash?.(next)
-      await goOn(next)
-      await readBack(next)
-      await readBack(next)
-      demandNoOrphans(next.disk)
-    } catch (error) {
-      throw new CrashFailure(space, at, 'the process alone died', error, disk.trace)
-    } finally {
-      disk.powerLoss()
-    }
+    await dieAt(space, at)
   }
   return wanted
+}
+
+/** The process dies before one step of the workload. */
+export async function dieAt(space: CrashSpace, at: number): Promise<void> {
+  const disk = newDisk(space)
+  const session = sessionOn(space, disk)
+  const died = new Promise<void>((resolve) => {
+    disk.onStep = (step) => {
+      if (step < at) return
+      disk.onStep = undefined
+      session.stopped = true
+      session.disk.processCrash(`${space.seed}/${at}`)
+      resolve()
+    }
+  })
+  await Promise.race([died, space.workload.run(session)])
+  disk.onStep = undefined
+  const ledger = session.ledger.copy()
+  const next = sessionOn(space, session.disk.nextProcess(), ledger)
+  try {
+    await space.workload.afterCrash?.(next)
+    await goOn(next)
+    await readBack(next)
+    await readBack(next)
+    demandNoOrphans(next.disk)
+  } catch (error) {
+    throw new CrashFailure(space, at, 'the process alone died', error, disk.trace)
+  } finally {
+    disk.powerLoss()
+  }
 }
 
 interface Collection {

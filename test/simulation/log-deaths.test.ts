@@ -6,10 +6,7 @@ import { inWords, spacesOf } from './crash-suite.ts'
 import { ways } from './log-session.ts'
 
 describe('a log after its process died', () => {
-  // A death in the undoing of a repair, and what the next repair makes of it, is not looked at here yet.
-  const spaces = spacesOf(ways).filter(
-    ({ names, workload }) => names === 'strict' && workload.name !== 'repair, undone',
-  )
+  const spaces = spacesOf(ways).filter(({ names }) => names === 'strict')
   const perSpace = Math.ceil(budget({ small: 100, ci: 2_000, soak: 100_000 }) / spaces.length)
   for (const space of spaces) {
     it(`has all that was acknowledged: ${inWords(space)}`, async () => {

@@ -3,9 +3,10 @@ import { beforeAll, expect, it } from 'vitest'
 import { loadChecksum, openLog, repairLog } from '../../native-free-storage/index.ts'
 import { verifyLog } from '../../native-free-storage/maintenance/verify.ts'
 import { loseAll } from './choices.ts'
-import { newDisk, readBack } from './crash-runner.ts'
+import { dieAt, newDisk, readBack } from './crash-runner.ts'
 import { readAll } from './log-ledger.ts'
 import { logDirectory, logEnvironment, Session, ways } from './log-session.ts'
+import { repairWorkloads } from './repair-workload.ts'
 
 beforeAll(async () => {
   await loadChecksum()
@@ -286,4 +287,21 @@ it('a gap that meets a full disk is written when there is room: LSNs that a powe
   await session.close()
   await readBack(session)
   session.disk.powerLoss()
+})
+
+it('an undo of a repair that dies when it has removed a part of what the repair made: the next repair loses nothing', async () => {
+  await loadChecksum()
+  const workload = repairWorkloads.find(({ name }) => name === 'repair, undone')!
+  const space = { workload, way: ways[1]!, names: 'strict', seed: '1' } as const
+  const disk = newDisk(space)
+  const removals: number[] = []
+  disk.onStep = (step) => {
+    if (/unlink \/data\/log\/\d{20}-[0-9a-f]{16}\.seg: (begins|done)/.test(disk.trace.at(-1) ?? '')) removals.push(step)
+  }
+  await workload.run(new Session(disk, space.way, space.seed))
+  disk.onStep = undefined
+  disk.powerLoss()
+  // Two that the repair took out, two that the undo removes, two again.
+  expect(removals.length).toBeGreaterThanOrEqual(6)
+  for (const step of removals) await dieAt(space, step)
 })
