@@ -10,6 +10,7 @@ import { exitCodeOf, type Finding } from './findings.ts'
 import { surveyLog } from './log-survey.ts'
 import { type Examined, examine } from './repair-frames.ts'
 import { type LeaseState, lookAtLease } from './repair-lease.ts'
+import { areSameSegment, patchesFrom } from './repair-merge.ts'
 import type { Candidate } from './repair-order.ts'
 import { openSource, type RepairSource, sourceOf } from './repair-source.ts'
 import { type SurveyedSegment, surveySegment, withLineage } from './surveyed-segment.ts'
@@ -163,11 +164,30 @@ async function examineAll(
     if (rival === undefined) best.set(source.id, candidate)
     else {
       const isBetter = worth(candidate) > worth(rival)
-      best.set(source.id, isBetter ? candidate : rival)
-      strays.push((isBetter ? rival : candidate).source.name)
+      const [better, other] = isBetter ? [candidate, rival] : [rival, candidate]
+      best.set(source.id, await merged(environment, directory, better, other.source))
+      strays.push(other.source.name)
     }
   }
   return { candidates: [...best.values()], strays }
+}
+
+/** With what is intact only in `other`. */
+async function merged(
+  environment: Environment,
+  directory: string,
+  candidate: Candidate,
+  other: RepairSource,
+): Promise<Candidate> {
+  const { source, content } = candidate
+  if (content.lost.length === 0 || !areSameSegment(source, other)) return candidate
+  const more = await patchesFrom(environment, directory, source, other)
+  if (more.length === 0) return candidate
+  const patches = [...(source.patches ?? []), ...more].sort((a, b) => a.from - b.from)
+  // It has to be written anew: no file holds all of it.
+  const patched: RepairSource = { ...source, isExact: false, patches }
+  const { sum: _, ...all } = await contentOf(environment, directory, patched)
+  return { source: patched, content: all }
 }
 
 /** Of two files of one segment, the one with its header, its name and more frames counts. */

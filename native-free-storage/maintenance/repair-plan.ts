@@ -112,13 +112,20 @@ class Planner {
     const segments = this.#settle()
     const used = new Set(segments.flatMap((segment) => (segment.kind === 'kept' ? [segment.source.name] : [])))
     const memberNames = new Set(members.map(({ source }) => source.name))
+    // What frames are copied from stays until the new manifest counts.
+    const donors = members.flatMap(({ source }) => source.patches?.map(({ name }) => name) ?? [])
+    for (const name of donors) memberNames.add(name)
     const taken = [...memberNames].filter((name) => !used.has(name))
     const strays = [...this.#view.strays, ...candidates.map(({ source }) => source.name)].filter(
       (name) => !memberNames.has(name),
     )
     for (const name of taken) {
       if (this.#actions.some(({ action, file }) => action === 'quarantine' && file === name)) continue
-      this.#act('quarantine', name, 'it lies behind the end that the log gets')
+      const isDonor = donors.includes(name)
+      const reason = isDonor
+        ? 'it is a copy of a segment, of which frames are taken'
+        : 'it lies behind the end that the log gets'
+      this.#act('quarantine', name, reason)
     }
     const made = segments.some(({ kind }) => kind === 'made')
     const publish = made || known === null || taken.length > 0
@@ -469,6 +476,7 @@ export function durabilityOf({ newest, hint, lease }: RepairView): 'disk' | 'os'
 
 function faultOf(source: RepairSource, fault: string | null): string {
   if (!source.hasHeader) return 'its header is damaged'
+  if (source.patches !== undefined) return 'a part of its frames is intact only in a copy of it'
   if (!source.isExact) return 'its header is not the one that its name promises, to the last byte'
   return fault ?? 'it is damaged'
 }

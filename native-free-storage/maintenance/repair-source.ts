@@ -2,6 +2,7 @@
  * A segment file as a source of frames, for a repair: of which segment it is, and with which salt its frames can be
  * read, also when its header is damaged.
  */
+import type { DiskFile } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
 import { hash64 } from '../format/checksum.ts'
 import { NO_ID_128 } from '../format/file-names.ts'
@@ -38,6 +39,16 @@ export interface RepairSource {
   /** False: no frame of the file can be read. */
   readonly hasSalt: boolean
   readonly bytes: number
+  /** Frames that are intact only in another file of the same segment, ascending. */
+  readonly patches?: readonly Patch[]
+}
+
+/** These bytes are read from another file of the same segment, at the same position. */
+export interface Patch {
+  /** File name in the log's directory. */
+  readonly name: string
+  readonly from: number
+  readonly to: number
 }
 
 /** Throws IO_FAILED. */
@@ -64,8 +75,9 @@ export async function openSource(
   directory: string,
   source: RepairSource,
 ): Promise<OpenSegment> {
-  const { id, baseLsn, name, header } = source
-  const file = await environment.disk.open(`${directory}/${name}`, 'read')
+  const { id, baseLsn, name, header, patches = [] } = source
+  const own = await environment.disk.open(`${directory}/${name}`, 'read')
+  const file = patches.length === 0 ? own : await openPatched(environment, directory, own, patches)
   return { segment: { id, baseLsn, name }, file, header, release: () => file.close() }
 }
 
@@ -164,5 +176,43 @@ function isFrame(bytes: Buffer, position: number, salt: bigint): boolean {
     return decodeFrameHeader(bytes, 0, bytes.length, salt, position) !== null
   } catch {
     return false
+  }
+}
+
+/** Reads as `own`, with `patches` over it; closes all. */
+async function openPatched(
+  environment: Environment,
+  directory: string,
+  own: DiskFile,
+  patches: readonly Patch[],
+): Promise<DiskFile> {
+  const files = new Map<string, DiskFile>()
+  const close = async (): Promise<void> => {
+    for (const file of [own, ...files.values()]) await file.close()
+  }
+  try {
+    for (const { name } of patches) {
+      if (!files.has(name)) files.set(name, await environment.disk.open(`${directory}/${name}`, 'read'))
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+  return {
+    path: own.path,
+    read: async (target, offset, length, position) => {
+      const got = await own.read(target, offset, length, position)
+      for (const { name, from, to } of patches) {
+        const start = Math.max(from, position)
+        const count = Math.min(to, position + got) - start
+        if (count > 0) await files.get(name)!.read(target, offset + start - position, count, start)
+      }
+      return got
+    },
+    write: (bytes, position) => own.write(bytes, position),
+    sync: () => own.sync(),
+    truncate: (length) => own.truncate(length),
+    size: () => own.size(),
+    close,
   }
 }

@@ -203,6 +203,7 @@ const regressions = [
   [174, 'nothing that is left tells the id of the log'],
   [261, 'a log whose manifest had not followed its last roll, repaired and undone'],
   [288, 'the file that the last seal names holds another segment'],
+  [5822, 'a damaged segment and a damaged copy of it, each with a frame that the other has lost'],
   [6249, 'nothing is left of a segment, and the next one is missing'],
 ] as const
 
