@@ -300,6 +300,7 @@ export class Log implements AsyncDisposable {
     await attempt(writer?.close())
     await attempt(this.#retaining ?? undefined)
     await attempt(this.#truncating)
+    manifests?.stop()
     await attempt(manifests?.settled())
     if (this.#parts.ownsTicks) await attempt(ticks?.close())
     await attempt(lease?.close())

@@ -93,6 +93,7 @@ export class ManifestStore {
   #nextPath = ''
   #queue: Promise<void> = Promise.resolve()
   #doubtful = false
+  #stopped = false
   #spareUsed = false
   /** Generations that are still to be unlinked, ascending. */
   #older: number[]
@@ -169,9 +170,15 @@ export class ManifestStore {
    * a rival has published, DISK_FULL, IO_FAILED (then it is not known which generation counts: the log must stop).
    */
   publish(change: (content: ManifestContent) => ManifestContent): Promise<void> {
+    if (this.#stopped) return Promise.reject(new TidelogError('CLOSED', 'the log is closed'))
     const run = this.#queue.then(() => this.#publish(change))
     this.#queue = run.catch(() => {})
     return run
+  }
+
+  /** From now on nothing is published: what was given up and goes on late may not fence the next owner. */
+  stop(): void {
+    this.#stopped = true
   }
 
   /** Settles when no change is under way. */

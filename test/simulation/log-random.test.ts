@@ -19,6 +19,13 @@ describe('a log under a random program with random faults', () => {
     })
   }
 
+  it.each([
+    ['14315', 'a gap that is owed, and a lease written before it'],
+    ['300590', 'an open that was given up, and published when the next owner was there'],
+  ])('keeps its promises where it once did not: seed %s, %s', async (known) => {
+    await runPrograms(file, [known], noCounts())
+  })
+
   it('ran all of them', () => {
     const { seeds: run, operations, openings, faults, powerLosses, deaths, rivals, acknowledged, refused } = counts
     console.log(

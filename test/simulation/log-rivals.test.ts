@@ -1,7 +1,7 @@
 /** A second owner opens at each step of the first one's work; some operation of the first one may stand still. */
 import { beforeAll, describe, expect, it } from 'vitest'
 import { loadChecksum, type TidelogError } from '../../native-free-storage/index.ts'
-import { budget } from '../budget.ts'
+import { budget, budgetName } from '../budget.ts'
 import { newDisk } from './crash-runner.ts'
 import { logEnvironment, Session, ways } from './log-session.ts'
 import { Random } from './random.ts'
@@ -49,7 +49,7 @@ describe('a second opener at each step of the first one, both honest', () => {
   it('exactly one of them gets the log, and the other one is told', async () => {
     let steps = 0
     let refused = 0
-    for (let at = 0; at <= steps; at += budget({ small: 5, ci: 1 })) {
+    for (let at = 0; at <= steps; at += budgetName() === 'small' ? 5 : 1) {
       for (const second of ['LOCKED', 'kernel lock'] as const) {
         const disk = newDisk({ names: at % 2 === 0 ? 'strict' : 'ext4', seed: `${seed}/${at}` })
         const sessions = [disk, disk.nextProcess()].map((view) => {
