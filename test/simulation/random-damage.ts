@@ -228,10 +228,11 @@ export class DamageRun {
     })
     if (severe.length > 0 || named.length > 0) counts.namedByVerify++
     const isNamed = severe.length > 0 || named.length > 0
-    const last = filesOf(session.disk)
-      .filter((path) => path.endsWith('.seg'))
-      .sort()
-      .at(-1)
+    const segments = filesOf(session.disk).filter((path) => path.endsWith('.seg'))
+    // The one that is missing counts, too.
+    const missing =
+      this.#kind === 'a missing file' && changed !== undefined ? `${logDirectory}/${changed[0]}` : undefined
+    const last = [...segments, ...(missing?.endsWith('.seg') ? [missing] : [])].sort().at(-1)
     // What proves that a frame was durable stands in the frames behind it.
     const isUnprovable = this.#isOpenEnded && changed?.length === 1 && last?.endsWith(changed[0]!) === true
     if (isUnprovable && this.#kind !== 'a bit') this.#provenLsn = -1
@@ -248,7 +249,11 @@ export class DamageRun {
       const isSealGone = all && place === 'seg' && onlyZeros
       // A crash can leave the manifest before the newest one: the log goes on from there.
       const isOlderLeft = all && place === 'MANIFEST' && this.#kind === 'a missing file'
-      demand(changed === undefined || isNamed || isUnprovable || isSealGone || isOlderLeft, () => {
+      // It held only what was truncated away.
+      const next = missing === undefined ? undefined : segments.sort().find((path) => path > missing)
+      const isTruncated = all && next !== undefined && baseLsnOf(next) <= outcome.firstLsn
+      const isHarmless = isUnprovable || isSealGone || isOlderLeft || isTruncated
+      demand(changed === undefined || isNamed || isHarmless, () => {
         return `${changed!.join(', ')} changed, and nobody says anything of it`
       })
       // What verify calls lost is not given to readers as if nothing had been.
@@ -375,4 +380,8 @@ function changesOf(before: Map<string, Uint8Array>, after: Map<string, Uint8Arra
 function becameZero(before: Map<string, Uint8Array>, after: Map<string, Uint8Array>, path: string): boolean {
   const now = after.get(path)
   return now !== undefined && before.get(path)!.every((byte, at) => now[at] === byte || now[at] === 0)
+}
+
+function baseLsnOf(path: string): number {
+  return Number(path.slice(logDirectory.length + 1, logDirectory.length + 21))
 }
