@@ -42,7 +42,9 @@ export const finishSegment = {
         ownerTerm: owner.ownerTerm,
         incarnation: owner.incarnation,
         baseLsn: nextLsn,
-        baseTimeTick: tally.lastTimeTick === 0n ? header.baseTimeTick : tally.lastTimeTick + 1n,
+        // Not below that of a gap or a marker before it, which is 1 where no tick was given yet.
+        baseTimeTick:
+          tally.lastTimeTick > 0n ? tally.lastTimeTick + 1n : header.baseTimeTick > 0n ? header.baseTimeTick : 1n,
         position,
         durablePosition: position,
         chain,

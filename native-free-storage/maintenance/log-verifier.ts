@@ -222,7 +222,8 @@ export class LogVerifier {
         this.#add('TAIL_DAMAGED', message, place)
       }
       if (!this.#survey.writerRunning) {
-        const successor = closed || scan.seal !== null ? null : await this.#unnamedSuccessor(segment, scan.end)
+        const isTorn = classifyTail(scan.evidence).verdict === 'torn'
+        const successor = closed || scan.seal !== null ? null : await this.#unnamedSuccessor(segment, scan.end, isTorn)
         this.#judgeTail(segment, scan, end, proven, closed, successor)
       }
       const sealedHere = scan.seal !== null && scan.end.position === end.position
@@ -265,12 +266,12 @@ export class LogVerifier {
   }
 
   /** A segment that says that the tail was durable beyond its end, or that goes on at its very end, though no seal names it. */
-  async #unnamedSuccessor(tail: SurveyedSegment, end: TailPoint): Promise<SurveyedSegment | null> {
+  async #unnamedSuccessor(tail: SurveyedSegment, end: TailPoint, isTorn: boolean): Promise<SurveyedSegment | null> {
     for (const other of this.#survey.others) {
       const previous = other.header?.previous
       if (previous?.id !== tail.id || previous.end < end.position) continue
       if (previous.end > end.position) return other
-      if (previous.chain !== end.chain) continue
+      if (!isTorn || previous.chain !== end.chain) continue
       const opened = await openSurveyed(this.#environment, this.#directory, other)
       if (opened === null) continue
       try {

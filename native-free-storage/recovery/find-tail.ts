@@ -92,7 +92,8 @@ export async function findSegments(
 /**
  * A segment gets its name only when the one before it is durable up to the end that it names. So a file that names a
  * point of the tail proves the tail up to there; one that names a point behind its end, or goes on with frames at its
- * very end, tells that the tail has lost its end or its seal. One that names an earlier point is left of a cut.
+ * very end where bytes stand that are no seal, tells that the tail has lost its end or its seal. One that names an
+ * earlier point is left of a cut.
  */
 async function heedSuccessors(segments: SegmentFiles, tail: FoundTail, strays: readonly SegmentFile[]): Promise<void> {
   if (tail.closed) return
@@ -106,7 +107,8 @@ async function heedSuccessors(segments: SegmentFiles, tail: FoundTail, strays: r
       const message = `${stray.name} was begun when it was durable up to position ${previous.end}`
       throw lostEnd(tail, header.baseLsn, message)
     }
-    if (previous.end === end.position && previous.chain === end.chain && (await segmentHoldsFrame(segments, stray))) {
+    const isNext = tail.verdict === 'torn' && previous.end === end.position && previous.chain === end.chain
+    if (isNext && (await segmentHoldsFrame(segments, stray))) {
       throw lostEnd(tail, header.baseLsn, `${stray.name} goes on there, and the seal that names it is gone`)
     }
     raiseProven(tail, previous)
