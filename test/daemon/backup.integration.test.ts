@@ -8,7 +8,7 @@ import { backupDataDirectory } from '../../src/log-store/data-directory-backup.t
 import { budget } from '../budget.ts'
 import { DaemonFixture, text, textsOf } from './open-test-daemon.ts'
 
-const rounds = budget({ small: 1, ci: 8, soak: 100 })
+const rounds = budget({ small: 1, ci: 4, soak: 100 })
 
 let fixture: DaemonFixture
 
