@@ -22,7 +22,7 @@ export const findingCodes = {
   GAP_LOST: 'info',
   /** A writer has the log open: its tail is judged only up to the last proven point. */
   WRITER_RUNNING: 'info',
-  /** The writer stopped between the seal of its newest segment and the index; the next open makes it. */
+  /** The writer stopped between the seals of its newest segments and their indexes; the next open makes them. */
   INDEX_PENDING: 'info',
   INDEX_MISSING: 'damaged',
   /** The index is damaged, or says other things than the segment. */

@@ -5,7 +5,6 @@
 import type { DiskFile } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
 import { hash64 } from '../format/checksum.ts'
-import { NO_ID_128 } from '../format/file-names.ts'
 import { FormatError } from '../format/format-error.ts'
 import { decodeFrameHeader, FRAME_HEADER_BYTES, FRAME_STEP_BYTES, looksLikeFrame } from '../format/frame-header.ts'
 import { readBigU64 } from '../format/integers.ts'
@@ -17,6 +16,7 @@ import {
   SEGMENT_HEADER_BYTES,
 } from '../format/segment-header.ts'
 import { type OpenSegment, readAt } from '../segment/segment-file.ts'
+import { madeUpHeader } from './made-up-header.ts'
 import type { SurveyedSegment } from './surveyed-segment.ts'
 
 const SALT_AT = 88
@@ -65,7 +65,12 @@ export async function sourceOf(
   }
   const { id, baseLsn } = survey
   const derived = await deriveSalt(environment, directory, survey)
-  const header = madeUpHeader(survey, derived?.salt ?? 0n, derived?.alignment ?? ALIGNMENT_MIN)
+  const header = madeUpHeader({
+    segmentId: survey.id,
+    baseLsn: survey.baseLsn,
+    salt: derived?.salt ?? 0n,
+    alignment: derived?.alignment ?? ALIGNMENT_MIN,
+  })
   return { name, id, baseLsn, header, hasHeader: false, isExact: false, hasSalt: derived !== null, bytes }
 }
 
@@ -81,31 +86,6 @@ export async function openSource(
   return { segment: { id, baseLsn, name }, file, header, release: () => file.close() }
 }
 
-function madeUpHeader(survey: SurveyedSegment, salt: bigint, alignment: number): DecodedSegmentHeader {
-  return {
-    formatVersion: 1,
-    readerVersion: 1,
-    compatibleFeatures: 0,
-    readOnlyFeatures: 0,
-    checksum: 0n,
-    logId: NO_ID_128,
-    segmentId: survey.id,
-    baseLsn: survey.baseLsn,
-    baseTimeTick: 0n,
-    ownerTerm: 0,
-    incarnation: 0,
-    salt,
-    alignment,
-    previous: null,
-    replaced: null,
-    oldestOpenTransaction: null,
-    originLogId: null,
-    forkLsn: 0,
-    createdMs: 0,
-    preparedBytes: 0,
-  }
-}
-
 /**
  * The salt of a file whose header is not valid: what stands in its place, that with one bit flipped, and what the seal
  * says are tried on the frames. Null: none of them is right, or there is no frame.
@@ -117,7 +97,9 @@ async function deriveSalt(
 ): Promise<{ salt: bigint; alignment: number } | null> {
   const file = await environment.disk.open(`${directory}/${survey.name}`, 'read')
   try {
-    const opened = { segment: survey, file, header: madeUpHeader(survey, 0n, ALIGNMENT_MIN), release: async () => {} }
+    const { id: segmentId, baseLsn } = survey
+    const header = madeUpHeader({ segmentId, baseLsn, salt: 0n, alignment: ALIGNMENT_MIN })
+    const opened = { segment: survey, file, header, release: async () => {} }
     const seal = await findSealBody(opened, survey.bytes)
     const probes = await findProbes(opened, survey.bytes)
     const head = Buffer.alloc(SEGMENT_HEADER_BYTES)

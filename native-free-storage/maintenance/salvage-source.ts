@@ -5,14 +5,20 @@
 import { isLockName } from '../disk/lock-file.ts'
 import { isProbeName } from '../disk/write-probe.ts'
 import type { Environment } from '../environment.ts'
-import { NO_ID_128, parseSegmentFileName } from '../format/file-names.ts'
+import { parseSegmentFileName } from '../format/file-names.ts'
 import { FormatError } from '../format/format-error.ts'
 import { decodeUnsaltedHeader } from '../format/frame-header.ts'
-import { type DecodedSegmentHeader, decodeSegmentHeader, SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
+import {
+  ALIGNMENT_MIN,
+  type DecodedSegmentHeader,
+  decodeSegmentHeader,
+  SEGMENT_HEADER_BYTES,
+} from '../format/segment-header.ts'
 import type { Ownership } from '../log/flush.ts'
 import type { OpenSegment } from '../segment/segment-file.ts'
 import { findSalt } from './frame-salt.ts'
 import { namesIn } from './log-survey.ts'
+import { madeUpHeader } from './made-up-header.ts'
 import { openReadable, type ReadableFile } from './readable-file.ts'
 import type { SalvagedFile } from './salvage-report.ts'
 import { type DecodeHeader, type WalkedFrame, walkSegment } from './segment-walk.ts'
@@ -204,26 +210,5 @@ function reportOf(file: string, header: SalvagedFile['header'], { unreadableByte
 
 /** What a walk needs of a header. */
 function headerOf({ header, id, baseLsn, owner, salt }: SalvageSource): DecodedSegmentHeader {
-  if (header !== null) return header
-  return {
-    ...owner,
-    formatVersion: 1,
-    readerVersion: 1,
-    compatibleFeatures: 0,
-    readOnlyFeatures: 0,
-    checksum: 0n,
-    logId: NO_ID_128,
-    segmentId: id ?? '',
-    baseLsn,
-    baseTimeTick: 0n,
-    salt: salt ?? 0n,
-    alignment: 512,
-    previous: null,
-    replaced: null,
-    oldestOpenTransaction: null,
-    originLogId: null,
-    forkLsn: 0,
-    createdMs: 0,
-    preparedBytes: 0,
-  }
+  return header ?? madeUpHeader({ ...owner, segmentId: id ?? '', baseLsn, salt: salt ?? 0n, alignment: ALIGNMENT_MIN })
 }
