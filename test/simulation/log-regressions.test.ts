@@ -157,12 +157,12 @@ it('a reader is told that the first segment of the log is gone', async () => {
   disk.powerLoss()
 })
 
-it('a tail that ends before the end which its successor names is damaged, and not torn', async () => {
+/** A log of two segments whose process died before the manifest followed the roll: it still names the first one. */
+async function killedBehindRoll() {
   const disk = newDisk({ names: 'strict', seed: 1 })
   const session = new Session(disk, ways[2]!, 1)
   await session.open({ segmentBytes: 16_384 })
   await session.submit(9_000)
-  // The manifest that follows the roll does not come: it still names the first segment.
   const heal = disk.inject(({ kind, to }) =>
     kind === 'link' && to?.includes('/MANIFEST-') ? { stall: 'late' } : undefined,
   )
@@ -170,6 +170,11 @@ it('a tail that ends before the end which its successor names is damaged, and no
   session.dies()
   heal()
   const first = disk.paths().find((path) => path.includes('/00000000000000000000-') && path.endsWith('.seg'))!
+  return { disk, session, first }
+}
+
+it('a tail that ends before the end which its successor names is damaged, and not torn', async () => {
+  const { disk, session, first } = await killedBehindRoll()
   const hand = await session.disk.open(first, 'write')
   await hand.truncate(5_000)
   const { findings } = await verifyLog(session.environment, logDirectory)
@@ -181,20 +186,8 @@ it('a tail that ends before the end which its successor names is damaged, and no
 
 it('a tail whose seal is gone is damaged, and not torn, when a segment goes on at its end', async () => {
   for (const damagedBody of [false, true]) {
-    const disk = newDisk({ names: 'strict', seed: 1 })
-    const session = new Session(disk, ways[2]!, 1)
-    await session.open({ segmentBytes: 16_384 })
-    await session.submit(9_000)
-    // The manifest that follows the roll does not come: only the seal names the segment with the newest records.
-    const heal = disk.inject(({ kind, to }) =>
-      kind === 'link' && to?.includes('/MANIFEST-') ? { stall: 'late' } : undefined,
-    )
-    await session.submit(9_000)
-    session.dies()
-    heal()
-    const name = disk.paths().find((path) => path.includes('/00000000000000000000-') && path.endsWith('.seg'))!
-    const first = session.disk.contents(name)
-    const seal = first.findLastIndex((byte) => byte !== 0) & ~511
+    const { disk, session, first: name } = await killedBehindRoll()
+    const seal = session.disk.contents(name).findLastIndex((byte) => byte !== 0) & ~511
     disk.flipBit(name, seal + 40, 1)
     if (damagedBody) disk.flipBit(name, 4096 + 2_000, 1)
     const { findings } = await verifyLog(session.environment, logDirectory)
