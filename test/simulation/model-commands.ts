@@ -191,7 +191,9 @@ export class CatchUp implements Command {
       given.push(...givenBy(value))
     }
     mustEqual(given, wanted)
-    follower.nextLsn = model.entries.length
+    // It need not have passed what it was not asked for: a truncation may still overtake it there.
+    const last = given.at(-1)
+    if (last !== undefined) follower.nextLsn = last.lsn + 1
   }
   toString = () => 'catchUp'
 }

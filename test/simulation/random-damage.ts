@@ -245,8 +245,9 @@ export class DamageRun {
       }
       counts.harmless++
       const all = [...ledger.known.keys()].every((lsn) => lsn < outcome.firstLsn || outcome.delivered.has(lsn))
-      // Zeros in place of a seal: its successor or the manifest says where the segment ends.
-      const isSealGone = all && place === 'seg' && onlyZeros
+      // Zeros in place of a seal, or a file cut in front of it: its successor or the manifest says where the segment
+      // ends, and a segment that a recovery cut has none either.
+      const isSealGone = all && place === 'seg' && (onlyZeros || this.#kind === 'a shorter file')
       // A crash can leave the manifest before the newest one: the log goes on from there.
       const isOlderLeft = all && place === 'MANIFEST' && this.#kind === 'a missing file'
       // It held only what was truncated away.
