@@ -39,6 +39,7 @@ import type { LeaseFile } from './lease-file.ts'
 import type { LogState } from './log-state.ts'
 import type { ManifestStore } from './manifest-store.ts'
 import {
+  type Admit,
   type AppendResult,
   BatchFrame,
   ControlFrame,
@@ -76,6 +77,20 @@ export interface AppendOptions {
   barrierTick?: bigint | undefined
   /** Ends a wait for room in the queue. What is in the queue is written. */
   signal?: AbortSignal | undefined
+  /**
+   * Asked in the turn in which the frame gets its LSNs, when all that entered before it has its own, and as the last
+   * question: null means that the frame is placed. An error refuses it, and it takes no LSN. It must not throw, nor
+   * call the log.
+   */
+  admit?: Admit | undefined
+}
+
+/** Of records that are encoded here. */
+export interface AppendRecordsOptions extends AppendOptions {
+  /** Encoded contexts (`encodeContext`), which the records name by their `contextIndex`. */
+  contexts?: readonly Uint8Array[] | undefined
+  /** A single record shares no frame with others'. So it is with `contexts` and with `admit`, too. */
+  ownFrame?: boolean | undefined
 }
 
 export interface WriterStatistics {
@@ -194,7 +209,7 @@ export class LogWriter {
   // --- appending -------------------------------------------------------------------------------------------------
 
   /** A batch is a frame of its own; a single record may share one with other callers'. Must not change until it settles. */
-  append(records: readonly RecordInput[], options: AppendOptions | undefined): Promise<AppendResult> {
+  append(records: readonly RecordInput[], options: AppendRecordsOptions | undefined): Promise<AppendResult> {
     const barrierTick = options?.barrierTick ?? 0n
     const signal = options?.signal
     return new Promise((resolve, reject) => {
@@ -204,10 +219,11 @@ export class LogWriter {
         return
       }
       try {
-        if (records.length === 1) this.#gather(records[0]!, barrierTick, signal, resolve, reject)
-        else {
-          const plan = planBody(records, this.#settings.limits)
-          this.#admit(new BatchFrame(plan, barrierTick, resolve, reject), signal, reject)
+        if (records.length === 1 && !needsOwnFrame(options)) {
+          this.#gather(records[0]!, barrierTick, signal, resolve, reject)
+        } else {
+          const plan = planBody(records, this.#settings.limits, options?.contexts)
+          this.#admit(new BatchFrame(plan, barrierTick, options?.admit ?? null, resolve, reject), signal, reject)
         }
       } catch (error) {
         reject(refused(error))
@@ -227,7 +243,8 @@ export class LogWriter {
         reject(refusal)
         return
       }
-      const frame = new ReceivedFrame(body, nodeSection, options?.barrierTick ?? 0n, resolve, reject)
+      const { barrierTick = 0n, admit = null } = options ?? {}
+      const frame = new ReceivedFrame(body, nodeSection, barrierTick, admit, resolve, reject)
       this.#admit(frame, signal, reject)
     })
   }
@@ -431,8 +448,11 @@ export class LogWriter {
         return 'later'
       }
       baseTimeTick = given
-      this.#lastTick = given + BigInt(pending.recordCount - 1)
     }
+    // The last question: whoever is admitted is placed.
+    const refusal = pending.admit?.() ?? null
+    if (refusal !== null) return refusal as TidelogError
+    if (pending.recordCount > 0) this.#lastTick = baseTimeTick + BigInt(pending.recordCount - 1)
     const placement = { pending, baseLsn: this.#nextLsn, baseTimeTick }
     this.#nextLsn += pending.lsnCount
     return placement
@@ -821,4 +841,8 @@ export class LogWriter {
   #nowMs(): number {
     return this.#settings.environment.clock.monotonicMs()
   }
+}
+
+function needsOwnFrame(options: AppendRecordsOptions | undefined): boolean {
+  return options?.ownFrame === true || options?.contexts !== undefined || options?.admit != null
 }

@@ -14,7 +14,7 @@ import type { LeaseFile } from './lease-file.ts'
 import { checkRetention, type LogDurability, type RetentionLimits } from './log-options.ts'
 import type { LogState } from './log-state.ts'
 import type { SegmentEntry } from './log-view.ts'
-import type { AppendOptions, LogWriter, WriterStatistics } from './log-writer.ts'
+import type { AppendOptions, AppendRecordsOptions, LogWriter, WriterStatistics } from './log-writer.ts'
 import type { ManifestStore } from './manifest-store.ts'
 import type { AppendResult, ReceivedBody } from './pending-frame.ts'
 import type { ReadOptions } from './read-options.ts'
@@ -187,7 +187,7 @@ export class Log implements AsyncDisposable {
    * READ_ONLY, DISK_FULL (retriable), TICK_TOO_FAR_AHEAD (retriable); of a log that has failed, its error. With
    * `outcome: 'unknown'`: POISONED, FENCED, TIMEOUT, DISK_FULL of what was under way when the log failed.
    */
-  append(records: readonly RecordInput[], options?: AppendOptions): Promise<AppendResult> {
+  append(records: readonly RecordInput[], options?: AppendRecordsOptions): Promise<AppendResult> {
     const { writer } = this.#parts
     return writer === null ? Promise.reject(readOnly('append')) : writer.append(records, options)
   }

@@ -17,6 +17,9 @@ export interface AppendResult {
   lastTimeTick: bigint
 }
 
+/** Null: the frame may enter the log. */
+export type Admit = () => TidelogError<string> | null
+
 export interface PendingFrame {
   readonly kind: FrameKind
   readonly recordCount: number
@@ -29,6 +32,8 @@ export interface PendingFrame {
   readonly queuedBytes: number
   /** LSNs that it takes. */
   readonly lsnCount: number
+  /** Asked in the turn in which the frame would get its LSNs, in the order of the log; an error refuses it. */
+  readonly admit: Admit | null
   /** Whether its payloads are still as long as they were when it was measured: false is the caller's mistake. */
   isIntact(): boolean
   /** Writes the body and returns its hash. Called once, or again when the frame moves to another segment. */
@@ -44,6 +49,7 @@ export class BatchFrame implements PendingFrame {
   readonly kind = FrameKind.records
   readonly nodeSection = null
   readonly barrierTick: bigint
+  readonly admit: Admit | null
   readonly #plan: BodyPlan
   readonly #resolve: (result: AppendResult) => void
   readonly #reject: (error: TidelogError) => void
@@ -51,10 +57,12 @@ export class BatchFrame implements PendingFrame {
   constructor(
     plan: BodyPlan,
     barrierTick: bigint,
+    admit: Admit | null,
     resolve: (result: AppendResult) => void,
     reject: (error: TidelogError) => void,
   ) {
     this.#plan = plan
+    this.admit = admit
     this.barrierTick = barrierTick
     this.#resolve = resolve
     this.#reject = reject
@@ -101,6 +109,7 @@ export class BatchFrame implements PendingFrame {
 export class GatheredFrame implements PendingFrame {
   readonly kind = FrameKind.records
   readonly nodeSection = null
+  readonly admit = null
   barrierTick = 0n
   readonly #planner: BodyPlanner
   #plan: BodyPlan | null = null
@@ -184,6 +193,7 @@ export class ReceivedFrame implements PendingFrame {
   readonly kind = FrameKind.records
   readonly barrierTick: bigint
   readonly nodeSection: Buffer | null
+  readonly admit: Admit | null
   readonly #body: ReceivedBody
   readonly #resolve: (result: AppendResult) => void
   readonly #reject: (error: TidelogError) => void
@@ -192,12 +202,14 @@ export class ReceivedFrame implements PendingFrame {
     body: ReceivedBody,
     nodeSection: Buffer | null,
     barrierTick: bigint,
+    admit: Admit | null,
     resolve: (result: AppendResult) => void,
     reject: (error: TidelogError) => void,
   ) {
     this.#body = body
     this.nodeSection = nodeSection
     this.barrierTick = barrierTick
+    this.admit = admit
     this.#resolve = resolve
     this.#reject = reject
   }
@@ -245,6 +257,7 @@ export class ControlFrame implements PendingFrame {
   readonly kind: FrameKind
   readonly recordCount = 0
   readonly nodeSection = null
+  readonly admit = null
   readonly barrierTick = 0n
   readonly queuedBytes = 0
   readonly vchannels = NO_VCHANNELS
