@@ -40,8 +40,13 @@ const tailing = followTail().catch((error) => {
   if (!endTail.signal.aborted) book.problem(`the tail ended: ${error.stack}`)
 })
 
-/** Asked for and not answered: sent again after a restart, one may come while everything is read. */
-let truncationsUnderWay = 0
+/**
+ * Asked for and not answered: sent again after a restart, one may come while everything is read. Each settles with its
+ * answer, or at the client's deadline for a request.
+ *
+ * @type {Set<Promise<void>>}
+ */
+const truncationsUnderWay = new Set()
 
 const server = createServer((socket) => {
   const lines = createInterface({ input: socket })
@@ -86,7 +91,7 @@ async function followTail() {
 /** Reads everything that is durable now; anew when a truncation that was asked for overtakes it. */
 async function look() {
   for (;;) {
-    const askedBefore = truncationsUnderWay
+    const askedBefore = truncationsUnderWay.size
     try {
       return await lookOnce()
     } catch (error) {
@@ -124,15 +129,16 @@ async function truncate({ vchannel, part }) {
   const lsn = Math.floor((tailedLsns.get(groups.get(vchannel) ?? -1) ?? 0) * part)
   book.truncating(vchannel, lsn)
   // The daemon may be killed meanwhile: whether it comes to it is left open.
-  truncationsUnderWay++
-  client
+  const underWay = client
     .truncate(vchannel, lsn)
+    .then(() => {})
     .catch((error) => {
       if (!expectedCodes.has(error.code)) book.problem(`truncate was answered ${error.code}: ${error.message}`)
     })
     .finally(() => {
-      truncationsUnderWay--
+      truncationsUnderWay.delete(underWay)
     })
+  truncationsUnderWay.add(underWay)
   return {}
 }
 
@@ -144,6 +150,7 @@ async function finish() {
   book.checkTail()
   endTail.abort()
   await tailing
+  await Promise.all(truncationsUnderWay)
   await client.close()
   process.off('disconnect', orphaned)
   // Behind the answer.
