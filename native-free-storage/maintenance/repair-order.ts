@@ -30,7 +30,7 @@ export function orderSegments(
   floorLsn: number,
 ): SegmentOrder {
   const all = candidates
-    .filter(({ source }) => source.baseLsn >= floorLsn)
+    .filter((candidate) => candidate.source.baseLsn >= floorLsn && !isBelied(candidate, candidates))
     .sort((a, b) => a.source.baseLsn - b.source.baseLsn || compareOwners(a, b))
   if (known !== null && known.tail === null) return { members: [], isTailMissing: false }
   const last = lastBehind(all, known?.tail ? named(all, known.tail) : lastByLinks(all))
@@ -46,6 +46,14 @@ export function orderSegments(
   // One behind the tail that is missing: then it is missing in the middle.
   const isLast = isTailMissing && !members.some(({ source }) => source.header.previous?.id === known!.tail!.id)
   return { members, isTailMissing: isLast }
+}
+
+/** Nothing in the file bears out its name, and the LSN in that stands in the middle of what another file holds. */
+function isBelied({ source, content }: Candidate, candidates: readonly Candidate[]): boolean {
+  if (source.hasHeader || content.frames > 0) return false
+  return candidates.some((other) => {
+    return other.source.baseLsn < source.baseLsn && other.content.frames > 0 && other.content.nextLsn > source.baseLsn
+  })
 }
 
 /** Whether the header of `next` names `segment` as the one before it. */

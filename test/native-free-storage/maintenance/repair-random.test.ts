@@ -121,12 +121,21 @@ function framesOf(whole: Bed): Frame[] {
 function mustSurvive(frames: readonly Frame[], whole: Bed, damaged: Bed): Set<number> {
   const [before, now] = [snapshot(whole.disk), snapshot(damaged.disk)]
   const files = segmentFiles(damaged.disk).map((name) => bytesOf(damaged, name).toString('latin1'))
+  const standsIn = (file: string, { header, bytes, position }: Frame): boolean =>
+    file.startsWith(header) && file.startsWith(bytes, position)
+  /** Of files of one segment the one with the most frames counts; behind its last one nothing is taken from others. */
+  const endOf = (header: string): number => {
+    const standing = files.map((file) => frames.filter((frame) => frame.header === header && standsIn(file, frame)))
+    const most = Math.max(...standing.map(({ length }) => length))
+    return Math.min(...standing.filter(({ length }) => length === most).map((of) => of.at(-1)?.position ?? 0))
+  }
   const safe = new Set<number>()
-  for (const { lsns, bytes, position, header, files: own } of frames) {
+  for (const frame of frames) {
+    const { lsns, position, header, files: own } = frame
     // Of a segment whose seal is gone, and which nothing follows any more, only what it proves itself is believed.
     if (own.every((name) => now.get(at(name)) !== before.get(at(name)))) continue
-    const stands = files.some((file) => file.startsWith(header) && file.startsWith(bytes, position))
-    if (stands) for (const lsn of lsns) safe.add(lsn)
+    if (position > endOf(header)) continue
+    if (files.some((file) => standsIn(file, frame))) for (const lsn of lsns) safe.add(lsn)
   }
   return safe
 }
@@ -204,6 +213,7 @@ const regressions = [
   [261, 'a log whose manifest had not followed its last roll, repaired and undone'],
   [288, 'the file that the last seal names holds another segment'],
   [5822, 'a damaged segment and a damaged copy of it, each with a frame that the other has lost'],
+  [300142, 'a file without header under an LSN in the middle of a segment'],
   [6249, 'nothing is left of a segment, and the next one is missing'],
 ] as const
 
