@@ -13,12 +13,14 @@
  * | 36 | 4 | head length |
  * | 40 | 4 | node section length |
  * | 44 | 4 | length of the body as it was produced |
- * | 48 | 1 | kind: 0 records, 1 gap |
+ * | 48 | 1 | kind: 0 records, 1 gap, 2 part of a transaction |
  * | 49 | 1 | of a gap its reason: 1 void, 2 lost, 3 leased |
- * | 50 | 2 | reserved |
+ * | 50 | 1 | of a part: 1 in the last one of its transaction |
+ * | 51 | 1 | reserved |
  * | 52 | 4 | number of sections that are present |
  * | 56 | 8 | of a gap the LSNs skipped |
- * | 64 | | u32 a section that is present, ascending; zeros to a multiple of 8 |
+ * | 64 | | of a part: u64 transaction, u64 LSN of the commit, u64 time tick of the commit |
+ * | | | u32 a section that is present, ascending; zeros to a multiple of 8 |
  *
  * CREDIT: u64 bytes, u32 frames, u32 reserved. CAUGHT_UP: u64 LSN, u64 time tick.
  *
@@ -37,6 +39,9 @@ import { paddedTo8, readBigU64, readU64, writeBigU64, writeU64 } from './u64.ts'
 import { violation } from './violation.ts'
 
 const FRAME_FIXED_BYTES = 64
+const PART_BYTES = 24
+const KIND_GAP = 1
+const KIND_PART = 2
 const CREDIT_BYTES = 16
 const CAUGHT_UP_BYTES = 16
 const TICK_FIXED_BYTES = 8
@@ -45,8 +50,19 @@ const TICK_GROUP_BYTES = 16
 export const gapReasons = ['void', 'lost', 'leased'] as const
 export type GapReason = (typeof gapReasons)[number]
 
+/** Of which transaction a frame holds a part. */
+export interface TransactionPart {
+  /** LSN of its begin: what context 2 of its records says. */
+  transaction: number
+  commitLsn: number
+  commitTick: bigint
+  /** No part of this transaction follows. */
+  last: boolean
+}
+
 export interface WireFrame {
-  kind: 'records' | 'gap'
+  /** `part`: those of its records whose context names the transaction are delivered at the commit's place. */
+  kind: 'records' | 'gap' | 'part'
   baseLsn: number
   baseTimeTick: bigint
   bodyHash: bigint
@@ -56,6 +72,7 @@ export interface WireFrame {
   nodeLength: number
   bodyLength: number
   gap: { count: number; reason: GapReason } | null
+  part: TransactionPart | null
   /** Indexes of the sections that are present, ascending. */
   sections: readonly number[]
 }
@@ -63,7 +80,8 @@ export interface WireFrame {
 /** Header and meta; `bodyLength` bytes (head, node section, padded sections) are sent behind it. */
 export function encodeFrame(consumer: number, frame: WireFrame, bodyLength: number): Buffer {
   const count = frame.sections.length
-  const meta = Buffer.alloc(FRAME_FIXED_BYTES + paddedTo8(4 * count))
+  const sectionsAt = FRAME_FIXED_BYTES + (frame.part === null ? 0 : PART_BYTES)
+  const meta = Buffer.alloc(sectionsAt + paddedTo8(4 * count))
   writeU64(meta, 0, frame.baseLsn)
   writeBigU64(meta, 8, frame.baseTimeTick)
   writeBigU64(meta, 16, frame.bodyHash)
@@ -73,12 +91,19 @@ export function encodeFrame(consumer: number, frame: WireFrame, bodyLength: numb
   meta.writeUInt32LE(frame.nodeLength, 40)
   meta.writeUInt32LE(frame.bodyLength, 44)
   if (frame.gap !== null) {
-    meta[48] = 1
+    meta[48] = KIND_GAP
     meta[49] = gapReasons.indexOf(frame.gap.reason) + 1
     writeU64(meta, 56, frame.gap.count)
   }
+  if (frame.part !== null) {
+    meta[48] = KIND_PART
+    meta[50] = frame.part.last ? 1 : 0
+    writeU64(meta, FRAME_FIXED_BYTES, frame.part.transaction)
+    writeU64(meta, FRAME_FIXED_BYTES + 8, frame.part.commitLsn)
+    writeBigU64(meta, FRAME_FIXED_BYTES + 16, frame.part.commitTick)
+  }
   meta.writeUInt32LE(count, 52)
-  for (let index = 0; index < count; index++) meta.writeUInt32LE(frame.sections[index]!, FRAME_FIXED_BYTES + 4 * index)
+  for (let index = 0; index < count; index++) meta.writeUInt32LE(frame.sections[index]!, sectionsAt + 4 * index)
   return encodeMessage(MessageType.frame, consumer, meta, bodyLength)
 }
 
@@ -86,18 +111,21 @@ export function encodeFrame(consumer: number, frame: WireFrame, bodyLength: numb
 export function decodeFrame(meta: Buffer, bodyLength: number): WireFrame {
   if (meta.length < FRAME_FIXED_BYTES) throw violation(`a FRAME has a meta of ${meta.length} bytes`)
   const count = meta.readUInt32LE(52)
-  if (count > SECTIONS_MAX || meta.length !== FRAME_FIXED_BYTES + paddedTo8(4 * count)) {
+  const kind = meta[48]!
+  const sectionsAt = FRAME_FIXED_BYTES + (kind === KIND_PART ? PART_BYTES : 0)
+  if (count > SECTIONS_MAX || meta.length !== sectionsAt + paddedTo8(4 * count)) {
     throw violation(`a FRAME of ${count} sections has a meta of ${meta.length} bytes`)
   }
-  const kind = meta[48]!
   const reason = meta[49]!
   const recordCount = meta.readUInt32LE(32)
   const headLength = meta.readUInt32LE(36)
   const nodeLength = meta.readUInt32LE(40)
   const skipped = readU64(meta, 56)
-  if (kind > 1 || meta.readUInt16LE(50) !== 0) throw violation(`a FRAME of kind ${kind}`)
-  const gapReason = kind === 1 ? gapReasons[reason - 1] : undefined
-  if (kind === 1) {
+  if (kind > KIND_PART || meta[50]! > (kind === KIND_PART ? 1 : 0) || meta[51] !== 0) {
+    throw violation(`a FRAME of kind ${kind}`)
+  }
+  const gapReason = kind === KIND_GAP ? gapReasons[reason - 1] : undefined
+  if (kind === KIND_GAP) {
     if (gapReason === undefined || skipped === 0 || recordCount + headLength + nodeLength + count + bodyLength !== 0) {
       throw violation('a FRAME of a gap holds something else')
     }
@@ -109,13 +137,13 @@ export function decodeFrame(meta: Buffer, bodyLength: number): WireFrame {
   const sections: number[] = []
   let previous = -1
   for (let index = 0; index < count; index++) {
-    const section = meta.readUInt32LE(FRAME_FIXED_BYTES + 4 * index)
+    const section = meta.readUInt32LE(sectionsAt + 4 * index)
     if (section <= previous || section >= recordCount) throw violation('the sections of a FRAME are out of order')
     sections.push(section)
     previous = section
   }
   return {
-    kind: kind === 1 ? 'gap' : 'records',
+    kind: kind === KIND_GAP ? 'gap' : kind === KIND_PART ? 'part' : 'records',
     baseLsn: readU64(meta, 0),
     baseTimeTick: readBigU64(meta, 8),
     bodyHash: readBigU64(meta, 16),
@@ -125,8 +153,20 @@ export function decodeFrame(meta: Buffer, bodyLength: number): WireFrame {
     nodeLength,
     bodyLength: meta.readUInt32LE(44),
     gap: gapReason === undefined ? null : { count: skipped, reason: gapReason },
+    part: kind === KIND_PART ? partOf(meta) : null,
     sections,
   }
+}
+
+function partOf(meta: Buffer): TransactionPart {
+  const part = {
+    transaction: readU64(meta, FRAME_FIXED_BYTES),
+    commitLsn: readU64(meta, FRAME_FIXED_BYTES + 8),
+    commitTick: readBigU64(meta, FRAME_FIXED_BYTES + 16),
+    last: meta[50] === 1,
+  }
+  if (part.commitLsn <= part.transaction) throw violation('a transaction of a FRAME ends before it begins')
+  return part
 }
 
 export interface Credit {
@@ -197,7 +237,8 @@ export function decodeTick(meta: Buffer): TickMessage {
   return { groups, leftOut }
 }
 
-/** Length on the wire of a FRAME with so many sections: what credit is taken for it. */
-export function frameMessageBytes(sectionCount: number, bodyLength: number): number {
-  return MESSAGE_HEADER_BYTES + FRAME_FIXED_BYTES + paddedTo8(4 * sectionCount) + bodyLength
+/** Length on the wire of a FRAME with so many sections: what credit is taken for it. `part`: of a transaction. */
+export function frameMessageBytes(sectionCount: number, bodyLength: number, part = false): number {
+  const fixed = MESSAGE_HEADER_BYTES + FRAME_FIXED_BYTES + (part ? PART_BYTES : 0)
+  return fixed + paddedTo8(4 * sectionCount) + bodyLength
 }

@@ -1,4 +1,4 @@
-/** The msgpack metas of PROTOCOL 2, 3, 6 and 7: what each holds, encoded and decoded side by side. */
+/** The msgpack metas of PROTOCOL 2, 3, 6 and 8: what each holds, encoded and decoded side by side. */
 import { ControlFields, type ControlMap, encodeControl, integerOf, tickOf } from './control-codec.ts'
 import {
   CONSUME_TYPES_MAX,
@@ -9,6 +9,7 @@ import {
   RECORDS_MAX,
 } from './limits.ts'
 import { violation } from './violation.ts'
+import { type ThrottleState, throttleStateOf } from './wal-messages.ts'
 
 const U32_MAX = 0xffff_ffff
 const LSN_MAX = Number.MAX_SAFE_INTEGER
@@ -191,6 +192,9 @@ export interface WireGroupStatus {
   bytes: number
   segments: number
   vchannels: number
+  /** Open ones. */
+  transactions: number
+  throttle: ThrottleState
 }
 
 /** What STATUS_IS says of the room where the logs are kept. */
@@ -242,6 +246,8 @@ export function decodeStatusIs(bytes: Buffer): StatusIs {
       bytes: group.integer('bytes', 0, LSN_MAX, 0),
       segments: group.integer('segments', 0, LSN_MAX, 0),
       vchannels: group.integer('vchannels', 0, LSN_MAX, 0),
+      transactions: group.integer('transactions', 0, LSN_MAX, 0),
+      throttle: throttleStateOf(group.string('throttle', 16, 'ok')),
     }
   })
   return { groups, more: fields.boolean('more'), space: spaceFromWire(fields.map('space')) }
@@ -271,10 +277,12 @@ export interface ConsumeRequest {
   until?: 'end' | number | undefined
   bytes: number
   frames: number
+  /** A TICK need not come more often; left out or 0: as often as the node has it. */
+  ticksEveryMs?: number | undefined
 }
 
 export function encodeConsume(request: ConsumeRequest): Buffer {
-  const { group, vchannels, from, types, until, bytes, frames } = request
+  const { group, vchannels, from, types, until, bytes, frames, ticksEveryMs } = request
   return encodeControl({
     group,
     vchannels,
@@ -283,6 +291,7 @@ export function encodeConsume(request: ConsumeRequest): Buffer {
     until,
     bytes,
     frames,
+    ticksEveryMs,
   })
 }
 
@@ -309,6 +318,7 @@ export function decodeConsume(meta: Buffer): ConsumeRequest {
   if (fields.has('until')) {
     request.until = fields.raw('until') === 'end' ? 'end' : fields.integer('until', 0, LSN_MAX)
   }
+  if (fields.has('ticksEveryMs')) request.ticksEveryMs = fields.integer('ticksEveryMs', 0, DAY_MS)
   return request
 }
 

@@ -2,8 +2,8 @@
 const KiB = 1024
 const MiB = 1024 * KiB
 
-export const PROTOCOL_VERSION_MIN = 1
-export const PROTOCOL_VERSION_MAX = 1
+export const PROTOCOL_VERSION_MIN = 2
+export const PROTOCOL_VERSION_MAX = 2
 
 /** Lists of sections in a FRAME are the longest metas: 4 bytes for each of 16,000 sections. */
 export const META_BYTES_MAX = 64 * KiB
@@ -18,7 +18,13 @@ export const LIST_LIMIT_MAX = 1_000
 export const LIST_META_BYTES_MAX = 48 * KiB
 export const CONSUME_VCHANNELS_MAX = 1_024
 export const CONSUME_TYPES_MAX = 256
+/** Producers by their number in PRODUCE, of one connection. */
 export const PRODUCERS_MAX = 1_024
+/** Records with an idempotency key in one frame: as many answers fit the meta of PRODUCED. */
+export const KEYED_RECORDS_MAX = 2_048
+/** The longest that a CONFIRM waits, and how long it waits where it does not say. */
+export const CONFIRM_WAIT_MS_MAX = 60_000
+export const KEEPALIVE_MS_MAX = 3_600_000
 
 export const HELLO_TIMEOUT_MS = 5_000
 /** A message that has begun is complete after this and `slowAllowanceMs` of its length. */

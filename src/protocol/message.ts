@@ -52,8 +52,11 @@ export const MessageType = {
   statusIs: 21,
   truncate: 22,
   truncated: 23,
+  confirm: 24,
+  confirmed: 25,
   produce: 32,
   produced: 33,
+  throttle: 34,
   consume: 48,
   consuming: 49,
   credit: 50,
@@ -62,6 +65,16 @@ export const MessageType = {
   tick: 53,
   consumeStop: 54,
   consumeEnd: 55,
+  txnBegin: 64,
+  txnBegun: 65,
+  txnEnd: 66,
+  txnEnded: 67,
+  txnList: 68,
+  txnListed: 69,
+  producerOpen: 72,
+  producerOpened: 73,
+  producerList: 74,
+  producerListed: 75,
 } as const
 
 export type MessageType = (typeof MessageType)[keyof typeof MessageType]

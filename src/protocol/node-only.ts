@@ -1,10 +1,16 @@
-/** What a client may not write in this version (PROTOCOL 5). */
+/** What a client may not write (PROTOCOL 5). */
+import { messageTypes } from '../message/message-type.ts'
 
 /**
- * Record types: TimeTick 1, Flush 4 and CreateSegment 10 are written by the node alone; BeginTxn 900, CommitTxn 901,
- * RollbackTxn 902 and Txn 999 belong to transactions, which have requests of their own.
+ * Types that the node alone writes: TimeTick 1, Flush 4, CreateSegment 10 and ProducerEpoch 16384, and those of
+ * transactions, 900, 901, 902 and 999, which have requests of their own.
  */
-export const nodeOnlyTypes: ReadonlySet<number> = new Set([1, 4, 10, 900, 901, 902, 999])
+export const nodeOnlyTypes: ReadonlySet<number> = new Set(
+  messageTypes.filter(({ selfControlled, system }) => selfControlled || system).map(({ type }) => type),
+)
 
-/** Contexts: producer, transaction, tenant, origin cluster. They state an identity that a connection does not have yet. */
-export const nodeOnlyContexts: ReadonlySet<number> = new Set([1, 2, 4, 5])
+/** Contexts that the node alone states: tenant and origin cluster. */
+export const nodeOnlyContexts: ReadonlySet<number> = new Set([4, 5])
+/** Contexts of a producer and of a transaction: a body may have those that its connection has opened. */
+export const PRODUCER_CONTEXT = 1
+export const TRANSACTION_CONTEXT = 2

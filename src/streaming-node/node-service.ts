@@ -4,6 +4,7 @@
  */
 import type { SpaceStatus } from '../../native-free-storage/index.ts'
 import type { AppendedRange, EncodedBody, StoreFailure, StoreFrame, StorePosition } from '../log-store/log-store.ts'
+import type { ThrottleState } from '../protocol/wal-messages.ts'
 
 export interface VchannelInfo {
   name: string
@@ -24,6 +25,9 @@ export interface GroupStatus {
   bytes: number
   segments: number
   vchannels: number
+  /** Open ones. */
+  transactions: number
+  throttle: ThrottleState
   /** Of a failed one, where the store can tell. */
   failure?: StoreFailure | null
 }

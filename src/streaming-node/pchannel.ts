@@ -191,6 +191,8 @@ export class Pchannel {
       bytes: status.bytes,
       segments: status.segments,
       vchannels,
+      transactions: 0,
+      throttle: 'ok',
       failure: status.failure ?? null,
     }
   }

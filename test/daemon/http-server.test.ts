@@ -17,6 +17,8 @@ const healthy: GroupStatus = {
   bytes: 4096,
   segments: 1,
   vchannels: 1,
+  transactions: 0,
+  throttle: 'ok',
 }
 
 describe('health over HTTP', () => {

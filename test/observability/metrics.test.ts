@@ -17,6 +17,8 @@ const group: GroupStatus = {
   bytes: 4096,
   segments: 1,
   vchannels: 3,
+  transactions: 0,
+  throttle: 'ok',
 }
 
 function sampleMetrics(): DaemonMetrics {

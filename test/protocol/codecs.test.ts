@@ -10,6 +10,7 @@ import * as control from '../../src/protocol/control-messages.ts'
 import { decodeHeader, encodeMessage, type Message, MessageType } from '../../src/protocol/message.ts'
 import { MessageParser } from '../../src/protocol/message-parser.ts'
 import * as produce from '../../src/protocol/produce-messages.ts'
+import * as wal from '../../src/protocol/wal-messages.ts'
 import { budget } from '../budget.ts'
 
 beforeAll(loadChecksum)
@@ -36,8 +37,36 @@ function parse(bytes: Buffer, cuts: readonly number[] = []): Message[] {
   return messages
 }
 
+const walDecoders: ((bytes: Buffer) => unknown)[] = [
+  wal.decodeConfirm,
+  wal.decodeConfirmed,
+  wal.decodeTxnBegin,
+  wal.decodeTxnBegun,
+  wal.decodeTxnEnd,
+  wal.decodeTxnEnded,
+  wal.decodeTxnList,
+  wal.decodeTxnListed,
+  wal.decodeProducerOpen,
+  wal.decodeProducerOpened,
+  wal.decodeProducerList,
+  wal.decodeProducerListed,
+  wal.decodeThrottle,
+]
+
 describe('round trips', () => {
   it('of binary metas', () => {
+    const part = fc.option(
+      fc
+        .record({ transaction: fc.nat(2 ** 31 - 1), behind: fc.integer({ min: 1, max: 2 ** 50 }) })
+        .chain(({ transaction, behind }) =>
+          fc.record({
+            transaction: fc.constant(transaction),
+            commitLsn: fc.constant(transaction + behind),
+            commitTick: u64,
+            last: fc.boolean(),
+          }),
+        ),
+    )
     const wireFrame = fc
       .record({ baseLsn: lsn, baseTimeTick: u64, bodyHash: u64, nodeHash: u64, bodyLength: u32 })
       .chain((fixed) =>
@@ -47,11 +76,12 @@ describe('round trips', () => {
             headLength: fc.integer({ min: 1, max: 1000 }).map((eighths) => eighths * 8),
             nodeLength: fc.integer({ min: 0, max: 100 }).map((eighths) => eighths * 8),
             sections: fc.uniqueArray(fc.nat(500), { maxLength: 50 }),
+            part,
           })
           .map((rest) => ({
             ...fixed,
             ...rest,
-            kind: 'records' as const,
+            kind: rest.part === null ? ('records' as const) : ('part' as const),
             gap: null,
             sections: rest.sections.filter((each) => each < rest.recordCount).sort((a, b) => a - b),
           })),
@@ -61,7 +91,8 @@ describe('round trips', () => {
         const bodyLength = frame.headLength + frame.nodeLength + 80
         const message = consume.encodeFrame(id, frame, bodyLength)
         expect(consume.decodeFrame(metaOf(message), bodyLength)).toEqual(frame)
-        expect(consume.frameMessageBytes(frame.sections.length, bodyLength)).toBe(message.length + bodyLength)
+        const messageBytes = consume.frameMessageBytes(frame.sections.length, bodyLength, frame.part !== null)
+        expect(messageBytes).toBe(message.length + bodyLength)
       }),
       runs,
     )
@@ -83,6 +114,7 @@ describe('round trips', () => {
             nodeLength: 0,
             bodyLength: 0,
             gap: { count, reason },
+            part: null,
             sections: [],
           }
           expect(consume.decodeFrame(metaOf(consume.encodeFrame(1, gap, 0)), 0)).toEqual(gap)
@@ -108,7 +140,20 @@ describe('round trips', () => {
           timeTick,
         })
         const range = { firstLsn: bytes, lastLsn: bytes, firstTimeTick: timeTick, lastTimeTick: timeTick }
-        expect(produce.decodeProduced(metaOf(produce.encodeProduced(1, range)))).toEqual(range)
+        const plain = { ...range, duplicate: false, duplicates: [] }
+        expect(produce.decodeProduced(metaOf(produce.encodeProduced(1, range)))).toEqual(plain)
+      }),
+      runs,
+    )
+    const repeated = fc.uniqueArray(fc.record({ row: fc.nat(65_535), lsn, timeTick: u64 }), {
+      selector: ({ row }) => row,
+      maxLength: 40,
+    })
+    fc.assert(
+      fc.property(repeated, fc.boolean(), lsn, u64, (rows, duplicate, last, lastTimeTick) => {
+        const duplicates = rows.sort((one, other) => one.row - other.row)
+        const produced = { firstLsn: 1, lastLsn: last, firstTimeTick: 2n, lastTimeTick, duplicate, duplicates }
+        expect(produce.decodeProduced(metaOf(produce.encodeProduced(1, produced)))).toEqual(produced)
       }),
       runs,
     )
@@ -120,6 +165,8 @@ describe('round trips', () => {
           generation: fc.integer({ min: 1, max: 0xffff_ffff }),
           bodyHash: u64,
           barrierTick: u64,
+          firstTriedAt: u64,
+          transactionIndex: lsn,
           recordCount: fc.integer({ min: 1, max: 65_536 }),
         }),
         (fields) => {
@@ -157,6 +204,7 @@ describe('round trips', () => {
             frames: u32,
             types: fc.array(fc.integer({ min: 0, max: 65_535 }), { maxLength: 5 }),
             until: fc.oneof(fc.constant('end' as const), lsn),
+            ticksEveryMs: fc.nat(86_400_000),
           },
           { requiredKeys: ['group', 'vchannels', 'from', 'bytes', 'frames'] },
         ),
@@ -180,6 +228,8 @@ describe('round trips', () => {
           bytes: number,
           segments: 3,
           vchannels: 4,
+          transactions: 5,
+          throttle: 'slow',
         }
         for (const space of [
           null,
@@ -189,6 +239,51 @@ describe('round trips', () => {
           expect(control.decodeStatusIs(control.encodeStatusIs(status))).toEqual(status)
         }
       }),
+      runs,
+    )
+  })
+
+  it('of the metas of transactions, producers and throttling', () => {
+    const ms = fc.integer({ min: 1, max: 3_600_000 })
+    const epoch = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER })
+    fc.assert(
+      fc.property(
+        u32,
+        lsn,
+        u64,
+        name,
+        ms,
+        epoch,
+        fc.boolean(),
+        (group, at, timeTick, vchannel, keepaliveMs, n, yes) => {
+          const confirm = { group, atLeast: timeTick, waitMs: 60_000 }
+          expect(wal.decodeConfirm(wal.encodeConfirm(confirm))).toEqual(confirm)
+          expect(wal.decodeConfirmed(wal.encodeConfirmed(timeTick))).toBe(timeTick)
+          expect(wal.decodeTxnBegin(wal.encodeTxnBegin({ vchannel, keepaliveMs }))).toEqual({ vchannel, keepaliveMs })
+          const begun = { transaction: at, group, keepaliveMs, timeTick }
+          expect(wal.decodeTxnBegun(wal.encodeTxnBegun(begun))).toEqual(begun)
+          const end = { group, transaction: at, commit: yes, bodies: n }
+          expect(wal.decodeTxnEnd(wal.encodeTxnEnd(end))).toEqual(end)
+          expect(wal.decodeTxnEnded(wal.encodeTxnEnded({ lsn: at, timeTick }))).toEqual({ lsn: at, timeTick })
+          expect(wal.decodeTxnList(wal.encodeTxnList(group))).toBe(group)
+          const transaction: wal.WireTransaction = {
+            ...{ transaction: at, group, vchannel, state: yes ? 'open' : 'rolling-back', bodies: n, bytes: at },
+            ...{ ageMs: 3, leftMs: 0, keepaliveMs },
+          }
+          const transactions = { transactions: [transaction], more: yes }
+          expect(wal.decodeTxnListed(wal.encodeTxnListed(transactions))).toEqual(transactions)
+          const open = yes ? { vchannel, id: vchannel } : { vchannel, id: vchannel, epoch: n }
+          expect(wal.decodeProducerOpen(wal.encodeProducerOpen(open))).toEqual(open)
+          const opened = { producer: at, group, epoch: n, lastSequence: at, windowLost: yes }
+          expect(wal.decodeProducerOpened(wal.encodeProducerOpened(opened))).toEqual(opened)
+          expect(wal.decodeProducerList(wal.encodeProducerList(group))).toBe(group)
+          const producer = { id: vchannel, vchannel, group, producer: at, epoch: n, lastSequence: at, lastLsn: at }
+          const producers = { producers: [{ ...producer, lastTimeTick: timeTick }], more: yes }
+          expect(wal.decodeProducerListed(wal.encodeProducerListed(producers))).toEqual(producers)
+          const throttle: wal.Throttle = { group, state: yes ? 'slow' : 'refusing', bytesPerSecond: at }
+          expect(wal.decodeThrottle(wal.encodeThrottle(throttle))).toEqual(throttle)
+        },
+      ),
       runs,
     )
   })
@@ -220,11 +315,11 @@ describe('round trips', () => {
   })
 })
 
-describe('golden bytes of protocol version 1', () => {
+describe('golden bytes of protocol version 2', () => {
   it('are what is written', () => {
-    const hello = control.encodeHello({ name: 'x', versionMin: 1, versionMax: 1, features: 0, bodyBytesMax: 64 })
+    const hello = control.encodeHello({ name: 'x', versionMin: 2, versionMax: 2, features: 0, bodyBytesMax: 64 })
     expect(hello.toString('hex')).toBe(
-      '85a46e616d65a178aa76657273696f6e4d696e01aa76657273696f6e4d617801a8666561747572657300ac626f647942797465734d617840',
+      '85a46e616d65a178aa76657273696f6e4d696e02aa76657273696f6e4d617802a8666561747572657300ac626f647942797465734d617840',
     )
     expect(encodeMessage(MessageType.consumeStop, 5).toString('hex')).toBe(
       '850369f626f63ff754444c5001360000050000000000000000000000000000000000000000000000',
@@ -233,6 +328,61 @@ describe('golden bytes of protocol version 1', () => {
     expect(tick.toString('hex')).toBe(
       'd7a8607ec72ce90754444c500135000000000000200000000000000000000000fec759d1159e628b' +
         '0100000001000000020000000000000008070605040302010400000000000000',
+    )
+  })
+
+  it('of the forms that version 2 brought are what is written', () => {
+    const frame: consume.WireFrame = {
+      ...{ kind: 'part', baseLsn: 5, baseTimeTick: 9n, bodyHash: 1n, nodeHash: 0n, recordCount: 2, headLength: 64 },
+      ...{ nodeLength: 0, bodyLength: 96, gap: null, sections: [0] },
+      part: { transaction: 3, commitLsn: 8, commitTick: 12n, last: true },
+    }
+    expect(metaOf(consume.encodeFrame(1, frame, 96)).toString('hex')).toBe(
+      '0500000000000000' +
+        '0900000000000000' +
+        '0100000000000000' +
+        '0000000000000000' +
+        '0200000040000000' +
+        '0000000060000000' +
+        '0200010001000000' +
+        '0000000000000000' +
+        '0300000000000000' +
+        '0800000000000000' +
+        '0c00000000000000' +
+        '0000000000000000',
+    )
+    const produced = {
+      ...{ firstLsn: 1, lastLsn: 2, firstTimeTick: 3n, lastTimeTick: 4n, duplicate: true },
+      duplicates: [{ row: 1, lsn: 5, timeTick: 6n }],
+    }
+    expect(metaOf(produce.encodeProduced(1, produced)).toString('hex')).toBe(
+      '0100000000000000' +
+        '0200000000000000' +
+        '0300000000000000' +
+        '0400000000000000' +
+        '0100000001000000' +
+        '0100000000000000' +
+        '0500000000000000' +
+        '0600000000000000',
+    )
+    const message = Buffer.alloc(produce.PRODUCE_BODY_AT)
+    produce.writeProduce(message, 7, {
+      ...{ group: 1, producer: 2, generation: 3, recordCount: 4, bodyHash: 5n, barrierTick: 6n },
+      ...{ firstTriedAt: 7n, transactionIndex: 8 },
+    })
+    expect(metaOf(message).toString('hex')).toBe(
+      '0100000002000000' +
+        '0300000004000000' +
+        '0500000000000000' +
+        '0600000000000000' +
+        '0700000000000000' +
+        '0800000000000000',
+    )
+    expect(wal.encodeThrottle({ group: 2, state: 'slow', bytesPerSecond: 1_000 }).toString('hex')).toBe(
+      '83a567726f757002a57374617465a4736c6f77ae62797465735065725365636f6e64cd03e8',
+    )
+    expect(wal.encodeTxnEnd({ group: 2, transaction: 9, commit: true, bodies: 3 }).toString('hex')).toBe(
+      '84a567726f757002ab7472616e73616374696f6e09a6636f6d6d6974c3a6626f6469657303',
     )
   })
 
@@ -276,6 +426,7 @@ describe('decoders', () => {
       (bytes) => consume.decodeFrame(bytes, 64),
       produce.decodeProduce,
       produce.decodeProduced,
+      ...walDecoders,
       (bytes) => parse(bytes),
     ]
     fc.assert(

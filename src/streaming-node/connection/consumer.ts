@@ -207,6 +207,7 @@ export class ServerConsumer {
           nodeLength: head === null ? 0 : frame.nodeSection.length,
           bodyLength: head === null ? 0 : frame.bodyLength,
           gap: frame.gap,
+          part: null,
           sections,
         },
         bodyLength,

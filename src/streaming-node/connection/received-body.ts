@@ -12,7 +12,7 @@ import {
   verifySection,
 } from '../../../native-free-storage/index.ts'
 import { TidelogError } from '../../errors.ts'
-import { nodeOnlyContexts, nodeOnlyTypes } from '../../protocol/node-only.ts'
+import { nodeOnlyContexts, nodeOnlyTypes, PRODUCER_CONTEXT, TRANSACTION_CONTEXT } from '../../protocol/node-only.ts'
 import type { Produce } from '../../protocol/produce-messages.ts'
 
 const PROPERTY_HEADER_BYTES = 6
@@ -118,6 +118,8 @@ function checkContext(context: Uint8Array): void {
   const view = new DataView(context.buffer, context.byteOffset, context.byteLength)
   for (let at = 0; at + 4 <= view.byteLength; at += 4 + view.getUint16(at + 2, true)) {
     const type = view.getUint16(at, true)
-    if (nodeOnlyContexts.has(type)) throw new BodyRefused(`a context of type ${type} is not for clients`, false)
+    const stated = type === PRODUCER_CONTEXT || type === TRANSACTION_CONTEXT
+    if (stated || nodeOnlyContexts.has(type))
+      throw new BodyRefused(`a context of type ${type} is not for clients`, false)
   }
 }

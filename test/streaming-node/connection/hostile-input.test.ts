@@ -121,9 +121,12 @@ describe('a connection ends with a reason', () => {
   it('for a version that it does not speak', async () => {
     const served = await start()
     const client = await raw(served)
-    client.socket.write(helloMessage({ versionMin: 2, versionMax: 9 }))
+    client.socket.write(helloMessage({ versionMin: 3, versionMax: 9 }))
     expect(await client.goodbye()).toMatchObject({ code: 'PROTOCOL_VERSION' })
     await client.closed()
+    const older = await raw(served)
+    older.socket.write(helloMessage({ versionMin: 1, versionMax: 1 }))
+    expect(await older.goodbye()).toMatchObject({ code: 'PROTOCOL_VERSION' })
     const newer = await raw(served)
     newer.socket.write(helloMessage({ versionMin: 1, versionMax: 9 }))
     await newer.next(MessageType.welcome)

@@ -93,6 +93,8 @@ export class MemoryNode implements NodeService {
       nextLsn: log.nextLsn,
       watermark: log.watermark(),
       vchannels: [...this.#known.values()].filter((info) => info.group === group).length,
+      transactions: 0,
+      throttle: 'ok',
     }))
   }
 

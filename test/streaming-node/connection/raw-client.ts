@@ -84,8 +84,8 @@ export class RawClient {
 export function helloMessage(hello: Partial<Parameters<typeof encodeHello>[0]> = {}): Buffer {
   const meta = encodeHello({
     name: 'raw',
-    versionMin: 1,
-    versionMax: 1,
+    versionMin: 2,
+    versionMax: 2,
     features: 0,
     bodyBytesMax: 64 * 1024 * 1024,
     ...hello,
@@ -110,6 +110,8 @@ export function produceMessage(
     recordCount: options.recordCount ?? plan.recordCount,
     bodyHash: options.bodyHash ?? bodyHash,
     barrierTick: options.barrierTick ?? 0n,
+    firstTriedAt: options.firstTriedAt ?? 0n,
+    transactionIndex: options.transactionIndex ?? 0,
   })
   return bytes
 }
