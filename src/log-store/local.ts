@@ -15,6 +15,7 @@ import {
   openLog,
   openTickOracle,
   probeWriteWay,
+  type RecordInput,
   type RecoveryMode,
   type TickOracle,
   TidelogError,
@@ -28,6 +29,8 @@ import type {
   LogStoreOpener,
   LogStoreReadOptions,
   LogStoreStatus,
+  StoreAppendBodyOptions,
+  StoreAppendRecordsOptions,
   StoreFrame,
 } from './log-store.ts'
 
@@ -201,8 +204,12 @@ class LocalLogStore implements LogStore {
     return this.#log.changed()
   }
 
-  append(body: EncodedBody, options?: { barrierTick?: bigint; signal?: AbortSignal }): Promise<AppendedRange> {
+  append(body: EncodedBody, options?: StoreAppendBodyOptions): Promise<AppendedRange> {
     return this.#log.appendBody(body, options)
+  }
+
+  appendRecords(records: readonly RecordInput[], options?: StoreAppendRecordsOptions): Promise<AppendedRange> {
+    return this.#log.append(records, options)
   }
 
   read(options: LogStoreReadOptions): AsyncIterable<StoreFrame> {

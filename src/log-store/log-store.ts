@@ -3,7 +3,7 @@
  * message queues and object storage follow behind the same port. Positions are the store's own; LSNs and ticks are in
  * the frames; nothing above this port knows a file. Every implementation passes `test/conformance/log-store.ts`.
  */
-import type { BodyHead } from '../../native-free-storage/index.ts'
+import type { Admit, BodyHead, RecordInput } from '../../native-free-storage/index.ts'
 
 export interface LogStoreRecord {
   readonly lsn: number
@@ -52,6 +52,30 @@ export interface EncodedBody {
   head: BodyHead
 }
 
+export interface StoreAppendOptions {
+  /** The first tick of the frame is not below it. At most 10 s ahead of the clock: TICK_TOO_FAR_AHEAD. */
+  barrierTick?: bigint | undefined
+  /** Ends a wait for room in the queue. */
+  signal?: AbortSignal | undefined
+  /**
+   * The last question, in the turn of the frame's LSN: null means that it is placed. An error refuses it, and it takes
+   * no LSN. Must not throw, nor call the store.
+   */
+  admit?: Admit | undefined
+}
+
+export interface StoreAppendBodyOptions extends StoreAppendOptions {
+  /** Indexes of records that keep their LSN and tick and are skipped by readers. */
+  voids?: readonly number[] | undefined
+}
+
+export interface StoreAppendRecordsOptions extends StoreAppendOptions {
+  /** Encoded contexts, which the records name by their `contextIndex`. */
+  contexts?: readonly Uint8Array[] | undefined
+  /** A single record may share a frame with other callers' unless this, `admit` or `contexts` is given. */
+  ownFrame?: boolean | undefined
+}
+
 export interface LogStoreReadOptions {
   from: StorePosition
   /** All when left out. The empty name's records belong to every vchannel. */
@@ -98,9 +122,15 @@ export interface LogStore {
   changed(): Promise<void>
   /**
    * Appends one frame with the body as it is. Rejects with a TidelogError whose `outcome` says `not-written` or
-   * `unknown`. Waits while the queue is full, with a bound.
+   * `unknown`. Waits while the queue is full, with a bound. Frames get their LSNs in the order of the calls, of this
+   * and of `appendRecords`, and settle in that order.
    */
-  append(body: EncodedBody, options?: { barrierTick?: bigint; signal?: AbortSignal }): Promise<AppendedRange>
+  append(body: EncodedBody, options?: StoreAppendBodyOptions): Promise<AppendedRange>
+  /**
+   * Encodes and appends records of this process: several are one frame. Payloads must not change until it settles.
+   * Errors as of `append`, and INVALID_ARGUMENT, LIMIT_EXCEEDED.
+   */
+  appendRecords(records: readonly RecordInput[], options?: StoreAppendRecordsOptions): Promise<AppendedRange>
   read(options: LogStoreReadOptions): AsyncIterable<StoreFrame>
   /** Nothing below `lsn` is needed any more. Idempotent; never removes anything at or above it. */
   truncateBefore(lsn: number): Promise<void>

@@ -1,17 +1,36 @@
 /** A frame of the in-memory store: one copy of the body, seen by any number of readers through their own filters. */
-import { type BodyHead, decodeProperties } from '../../native-free-storage/index.ts'
+import {
+  type BodyHead,
+  decodeNodeSection,
+  decodeProperties,
+  hash64,
+  type NodeSection,
+} from '../../native-free-storage/index.ts'
 import type { LogStoreRecord, StoreFrame } from './log-store.ts'
 
 const noBytes = new Uint8Array(0)
 
-/** What is kept: never changed once it is durable. */
-export interface MemoryFrame {
+export interface MemoryFrameParts {
   readonly baseLsn: number
   readonly baseTimeTick: bigint
   readonly recordCount: number
   readonly head: BodyHead
   readonly bytes: Buffer
   readonly hash: bigint
+  readonly nodeSection: Buffer
+}
+
+/** What is kept: never changed once it is durable. */
+export interface MemoryFrame extends MemoryFrameParts {
+  readonly nodeHash: bigint
+  /** Null: no record is void. */
+  readonly voids: NodeSection | null
+}
+
+export function createMemoryFrame(parts: MemoryFrameParts): MemoryFrame {
+  const { nodeSection, recordCount } = parts
+  if (nodeSection.length === 0) return { ...parts, nodeHash: 0n, voids: null }
+  return { ...parts, nodeHash: hash64(nodeSection), voids: decodeNodeSection(nodeSection, recordCount) }
 }
 
 /** What a reader asked for. `null` means everything. */
@@ -38,7 +57,7 @@ export function createFilter(
 /** Whether row `row` of the frame is one that the reader asked for. */
 function wants(frame: MemoryFrame, filter: FrameFilter, row: number): boolean {
   const { head } = frame
-  if (frame.baseLsn + row < filter.fromLsn) return false
+  if (frame.baseLsn + row < filter.fromLsn || frame.voids?.isVoid(row)) return false
   if (filter.types !== null && !filter.types.has(head.type(row))) return false
   return filter.vchannels === null || filter.vchannels.has(head.vchannels[head.vchannelIndex(row)]!)
 }
@@ -53,8 +72,6 @@ export function holdsWanted(frame: MemoryFrame, filter: FrameFilter): boolean {
 export class MemoryFrameView implements StoreFrame {
   readonly kind = 'records'
   readonly gap = null
-  readonly nodeSection: Uint8Array = noBytes
-  readonly nodeHash = 0n
   readonly #frame: MemoryFrame
   readonly #filter: FrameFilter
 
@@ -97,6 +114,14 @@ export class MemoryFrameView implements StoreFrame {
 
   get bodyLength(): number {
     return this.#frame.bytes.length
+  }
+
+  get nodeSection(): Uint8Array {
+    return this.#frame.nodeSection
+  }
+
+  get nodeHash(): bigint {
+    return this.#frame.nodeHash
   }
 
   section(index: number): Uint8Array | null {

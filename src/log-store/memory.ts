@@ -2,7 +2,18 @@
  * The log store in memory: for tests and for what needs no durability. It has the order, the ticks, the fencing and
  * the failures of the port; a frame is "durable" when `commit` settled.
  */
-import { type BodyHead, openBodyHead } from '../../native-free-storage/index.ts'
+import {
+  type Admit,
+  type BodyHead,
+  type BodyPlan,
+  encodeNodeSection,
+  FormatError,
+  loadChecksum,
+  openBodyHead,
+  planBody,
+  type RecordInput,
+  writeBody,
+} from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
 import type {
   AppendedRange,
@@ -11,9 +22,12 @@ import type {
   LogStoreOpener,
   LogStoreReadOptions,
   LogStoreStatus,
+  StoreAppendBodyOptions,
+  StoreAppendOptions,
+  StoreAppendRecordsOptions,
   StoreFrame,
 } from './log-store.ts'
-import { createFilter, holdsWanted, type MemoryFrame, MemoryFrameView } from './memory-frame.ts'
+import { createFilter, createMemoryFrame, holdsWanted, type MemoryFrame, MemoryFrameView } from './memory-frame.ts'
 import { LOGICAL_BITS, MAX_TICK_LEAD_MS, MemoryTicks } from './memory-ticks.ts'
 
 /** Time, passed in. */
@@ -108,6 +122,7 @@ export class MemoryLogs {
     if (!Number.isInteger(ownerTerm) || ownerTerm < 0 || ownerTerm > 0xffffffff) {
       throw new TidelogError('INVALID_ARGUMENT', `owner term ${ownerTerm} is not an unsigned 32-bit integer`)
     }
+    await loadChecksum()
     let log = this.#logs.get(pchannel)
     if (log === undefined) {
       log = new MemoryLog()
@@ -131,10 +146,21 @@ interface Pending {
   bytes: Buffer
   head: BodyHead
   hash: bigint
+  nodeSection: Buffer
   barrierTick: bigint
+  admit: Admit | null
   resolve(range: AppendedRange): void
   reject(error: TidelogError): void
 }
+
+interface Encoded {
+  bytes: Buffer
+  recordCount: number
+  hash: bigint
+  nodeSection: Buffer
+}
+
+const NO_BYTES = Buffer.alloc(0)
 
 interface Waiter {
   bytes: number
@@ -187,21 +213,40 @@ class MemoryLogStore implements LogStore {
     return this.#log.changed()
   }
 
-  async append(
-    body: EncodedBody,
-    options: { barrierTick?: bigint; signal?: AbortSignal } = {},
-  ): Promise<AppendedRange> {
-    const { barrierTick = 0n, signal } = options
+  append(body: EncodedBody, options: StoreAppendBodyOptions = {}): Promise<AppendedRange> {
+    return this.#append(options, body.bytes.length, () => {
+      const { recordCount } = body.head
+      const nodeSection = encodeNodeSection({ recordCount, stamps: [], voids: options.voids ?? [] })
+      // The caller's buffer may be a view of a larger one, or used again.
+      const bytes = Buffer.from(body.bytes)
+      return { bytes, recordCount, hash: body.hash, nodeSection }
+    })
+  }
+
+  appendRecords(records: readonly RecordInput[], options: StoreAppendRecordsOptions = {}): Promise<AppendedRange> {
+    let plan: BodyPlan
+    try {
+      plan = planBody(records, undefined, options.contexts)
+    } catch (error) {
+      return Promise.reject(refused(error))
+    }
+    return this.#append(options, plan.bodyBytes, () => {
+      const bytes = Buffer.alloc(plan.bodyBytes)
+      const hash = writeBody(plan, bytes, 0)
+      return { bytes, recordCount: plan.recordCount, hash, nodeSection: NO_BYTES }
+    })
+  }
+
+  async #append(options: StoreAppendOptions, length: number, encode: () => Encoded): Promise<AppendedRange> {
+    const { barrierTick = 0n, signal, admit = null } = options
     if (signal?.aborted) throw aborted(signal, 'not-written')
     this.#refuseIfStopped()
     this.#checkBarrier(barrierTick)
-    const length = body.bytes.length
     // Those who wait already go first.
     if (this.#waiters.length > 0 || !this.#hasRoom(length)) await this.#waitForRoom(length, signal)
     else this.#queuedBytes += length
-    // The caller's buffer may be a view of a larger one, or used again.
-    const bytes = Buffer.from(body.bytes)
-    const head = openBodyHead(bytes, length, body.head.recordCount, null)
+    const { bytes, recordCount, hash, nodeSection } = encode()
+    const head = openBodyHead(bytes, length, recordCount, null)
     return await new Promise<AppendedRange>((resolve, reject) => {
       const onAbort = () => reject(aborted(signal!, 'unknown'))
       signal?.addEventListener('abort', onAbort, { once: true })
@@ -209,8 +254,10 @@ class MemoryLogStore implements LogStore {
       this.#queue.push({
         bytes,
         head,
-        hash: body.hash,
+        hash,
+        nodeSection,
         barrierTick,
+        admit,
         resolve: (range) => {
           settled()
           resolve(range)
@@ -390,18 +437,27 @@ class MemoryLogStore implements LogStore {
       return
     }
     const frames: MemoryFrame[] = []
+    const placed: Pending[] = []
     let lsn = this.#log.nextLsn
-    for (const { bytes, head, hash, barrierTick } of flush) {
+    for (const pending of flush) {
+      const refusal = pending.admit?.() ?? null
+      if (refusal !== null) {
+        pending.reject(refusal as TidelogError)
+        continue
+      }
+      const { bytes, head, hash, nodeSection, barrierTick } = pending
       const { recordCount } = head
       const baseTimeTick = this.#ticks.take(recordCount, barrierTick)
-      frames.push({ baseLsn: lsn, baseTimeTick, recordCount, head, bytes, hash })
+      frames.push(createMemoryFrame({ baseLsn: lsn, baseTimeTick, recordCount, head, bytes, hash, nodeSection }))
+      placed.push(pending)
       lsn += recordCount
     }
+    if (placed.length === 0) return
     try {
       await this.#options.commit(this.#name, frames.length)
     } catch (cause) {
       this.#ended = new TidelogError('POISONED', `log ${this.#name}: a write failed; open it again`, { cause })
-      for (const pending of flush) pending.reject(withOutcome(this.#ended, 'unknown'))
+      for (const pending of placed) pending.reject(withOutcome(this.#ended, 'unknown'))
       for (const waiter of this.#waiters.splice(0)) waiter.refuse(withOutcome(this.#ended, 'not-written'))
       this.#log.announce()
       return
@@ -409,7 +465,7 @@ class MemoryLogStore implements LogStore {
     // A newer owner has read the log already: what it did not see may not appear behind its back.
     if (this.#log.incarnation !== this.#incarnation) {
       const fenced = this.#stop() ?? new TidelogError('FENCED', `log ${this.#name} has another owner`)
-      for (const pending of flush) pending.reject(withOutcome(fenced, 'not-written'))
+      for (const pending of placed) pending.reject(withOutcome(fenced, 'not-written'))
       for (const waiter of this.#waiters.splice(0)) waiter.refuse(withOutcome(fenced, 'not-written'))
       return
     }
@@ -420,7 +476,7 @@ class MemoryLogStore implements LogStore {
       this.#log.bytes += frame.bytes.length
       this.#log.nextLsn = frame.baseLsn + frame.recordCount
       this.#log.lastTimeTick = lastTimeTick
-      flush[index]!.resolve({
+      placed[index]!.resolve({
         firstLsn: frame.baseLsn,
         lastLsn: frame.baseLsn + frame.recordCount - 1,
         firstTimeTick: frame.baseTimeTick,
@@ -440,6 +496,13 @@ function ticksBelow(frame: MemoryFrame, tick: bigint): number {
 
 function aborted(signal: AbortSignal, outcome: 'not-written' | 'unknown' | undefined): TidelogError {
   return new TidelogError('ABORTED', 'aborted by the caller', { cause: signal.reason, outcome })
+}
+
+/** As the engine's: whatever is wrong with the records, nothing was written. */
+function refused(error: unknown): unknown {
+  return error instanceof FormatError
+    ? new TidelogError(error.code as 'INVALID_ARGUMENT', error.message, { outcome: 'not-written', cause: error })
+    : error
 }
 
 function withOutcome(error: TidelogError, outcome: 'not-written' | 'unknown'): TidelogError {

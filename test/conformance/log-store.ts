@@ -1,5 +1,7 @@
 /** What every log store promises, as tests: run by each implementation with a subject of its own. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { decodeContext, decodeNodeSection, encodeContext } from '../../native-free-storage/index.ts'
+import { TidelogError } from '../../src/errors.ts'
 import type {
   AppendedRange,
   LogStore,
@@ -139,6 +141,105 @@ export function logStoreConformance(name: string, makeSubject: () => Promise<Log
         expect((await append('b', 'second', 1, other)).firstLsn).toBe(0)
         expect(await texts(other.read({ from: 'earliest' }))).toEqual(['second-0'])
         await other.close()
+      })
+    })
+
+    describe('records, voids, the last question', () => {
+      test('records that are encoded here: several are one frame, with their contexts', async () => {
+        const contexts = [encodeContext({ transaction: 7n })]
+        const range = await store.appendRecords(
+          [
+            { vchannel: 'a', type: 3, properties: { k: 'v' }, payload: Buffer.from('one'), contextIndex: 0 },
+            { vchannel: 'b', payload: null },
+          ],
+          { contexts },
+        )
+        expect([range.firstLsn, range.lastLsn]).toEqual([0, 1])
+        expect(range.lastTimeTick).toBe(range.firstTimeTick + 1n)
+        const frames: StoreFrame[] = []
+        for await (const frame of store.read({ from: 'earliest' })) frames.push(frame)
+        expect(frames.map((frame) => [...frame].map((r) => [r.lsn, r.vchannel, r.type, text(r)]))).toEqual([
+          [
+            [0, 'a', 3, 'one'],
+            [1, 'b', 0, ''],
+          ],
+        ])
+        const head = frames[0]!.head!
+        expect([head.contextIndex(0), head.contextIndex(1), head.hasNullPayload(1)]).toEqual([0, -1, true])
+        expect(decodeContext(head.context(0))).toEqual({ transaction: 7n })
+      })
+
+      test('records and bodies share one order, which is that of the calls; they settle in it', async () => {
+        const body = await numberedBody('a', 'body', 1)
+        const settled: number[] = []
+        await Promise.all(
+          Array.from({ length: 40 }, (_, index) => {
+            const records = [{ vchannel: 'a', payload: Buffer.from(`r${index}`) }]
+            const options = index % 4 === 1 ? { ownFrame: true } : undefined
+            const appended = index % 2 === 0 ? store.append(body) : store.appendRecords(records, options)
+            return appended.then(({ firstLsn }) => {
+              expect(firstLsn).toBe(index)
+              settled.push(index)
+            })
+          }),
+        )
+        expect(settled).toEqual(settled.toSorted((a, b) => a - b))
+        expect(settled.length).toBe(40)
+      })
+
+      test('wrong records are refused, not written', async () => {
+        for (const records of [[], [{ vchannel: 'a', type: 70_000 }], [{ vchannel: 'a', contextIndex: 3 }]]) {
+          await expect(store.appendRecords(records)).rejects.toMatchObject({
+            code: 'INVALID_ARGUMENT',
+            outcome: 'not-written',
+          })
+        }
+        expect(store.nextLsn).toBe(0)
+      })
+
+      test('a frame that is refused as the last question takes no LSN; those behind it move up', async () => {
+        const body = await numberedBody('a', 'x', 2)
+        const refusal = new TidelogError('CLOSED', 'not this one', { outcome: 'not-written' })
+        const asked: string[] = []
+        const ask = (name: string, answer: TidelogError | null) => ({
+          admit: () => {
+            asked.push(name)
+            return answer
+          },
+        })
+        const appends = [
+          store.append(body, ask('first', null)),
+          store.append(body, ask('second', refusal)),
+          store.appendRecords([{ vchannel: 'a' }], ask('third', refusal)),
+          store.appendRecords([{ vchannel: 'a' }], ask('fourth', null)),
+        ]
+        const results = await Promise.allSettled(appends)
+        expect(asked).toEqual(['first', 'second', 'third', 'fourth'])
+        expect(results.map((r) => (r.status === 'fulfilled' ? r.value.firstLsn : r.reason))).toEqual([
+          0,
+          refusal,
+          refusal,
+          2,
+        ])
+        expect(store.nextLsn).toBe(3)
+      })
+
+      test('void records keep their LSN and tick, and readers skip them', async () => {
+        const range = await store.append(await numberedBody('a', 'x', 4), { voids: [0, 2] })
+        expect([range.firstLsn, range.lastLsn]).toEqual([0, 3])
+        await append('a', 'y')
+        const records = await collect(store.read({ from: 'earliest' }))
+        expect(records.map((r) => [r.lsn, text(r)])).toEqual([
+          [1, 'x-1'],
+          [3, 'x-3'],
+          [4, 'y-0'],
+        ])
+        expect(records[0]!.timeTick).toBe(range.firstTimeTick + 1n)
+        for await (const frame of store.read({ from: 'earliest' })) {
+          const voids = decodeNodeSection(frame.nodeSection, frame.recordCount)
+          const expected = frame.baseLsn === 0 ? [true, false, true, false] : [false]
+          expect(Array.from({ length: frame.recordCount }, (_, row) => voids.isVoid(row))).toEqual(expected)
+        }
       })
     })
 
