@@ -333,14 +333,17 @@ export class LogWriter {
     }
   }
 
-  /** T: every record with a tick at or below T is durable and readable, and none will come. Never goes back. */
-  watermark(): bigint {
+  /**
+   * T: every record with a tick at or below T is durable and readable, and none will come. Never goes back. `shared`
+   * above 0: a tick that this log's oracle gave at any time before, in the place of a fresh one.
+   */
+  watermark(shared = 0n): bigint {
     const oldest = this.#moving[0]?.header ?? this.#inFlight[0]?.frames[0]?.header
     let tick: bigint | null
     if (oldest !== undefined) tick = oldest.baseTimeTick - 1n
     else if (this.#uncutTick !== null) tick = this.#uncutTick - 1n
     else if (this.#failure !== null || this.#closing !== null) tick = this.#segments.durable.lastTimeTick
-    else tick = this.#ticks.take(1, 0n)
+    else tick = shared > 0n ? shared : this.#ticks.take(1, 0n)
     if (tick !== null && tick > this.#lastWatermark) this.#lastWatermark = tick
     return this.#lastWatermark
   }

@@ -170,8 +170,8 @@ export class Log implements AsyncDisposable {
   }
 
   /** T: every record with a tick at or below T is durable and readable, and none will come. Never goes back. */
-  watermark(): bigint {
-    return this.#parts.writer?.watermark() ?? this.lastTimeTick
+  watermark(shared = 0n): bigint {
+    return this.#parts.writer?.watermark(shared) ?? this.lastTimeTick
   }
 
   /** Settles when `nextLsn` or `firstLsn` has moved, or the log has ended, since the call. */

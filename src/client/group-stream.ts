@@ -113,7 +113,8 @@ export class GroupStream {
     if (this.#connection === null) return
     if (tick.leftOut.includes(this.#id)) this.#covered = false
     if (!this.#covered) return
-    for (const { group, timeTick } of tick.groups) if (group === this.group) this.#reach(timeTick)
+    const own = tick.groups.find(({ group }) => group === this.group)
+    this.#reach(own === undefined ? tick.others : own.timeTick)
   }
 
   /** All records of the frame have been delivered: its credit goes back. */

@@ -133,6 +133,10 @@ export class LocalLogs implements LogStoreOpener {
     return new LocalLogStore(log, () => this.#open.get(name) === log && this.#open.delete(name))
   }
 
+  sharedTick(): bigint {
+    return this.#ticks.take(1, 0n) ?? 0n
+  }
+
   /** Of the log that is open under this name. */
   logStatistics(name: string): LogStatistics | undefined {
     return this.#open.get(name)?.statistics()
@@ -196,8 +200,8 @@ class LocalLogStore implements LogStore {
     return this.#log.nextLsn
   }
 
-  watermark(): bigint {
-    return this.#log.watermark()
+  watermark(shared = 0n): bigint {
+    return this.#log.watermark(shared)
   }
 
   changed(): Promise<void> {

@@ -115,9 +115,10 @@ export interface LogStore {
   readonly nextLsn: number
   /**
    * T: every record with a tick at or below T is durable and readable, and none will come. A fresh tick when nothing
-   * is queued or in flight. Never goes back.
+   * is queued or in flight: `shared` in its place where it is above 0, a tick that the opener's `sharedTick` gave at any
+   * time before. Never goes back.
    */
-  watermark(): bigint
+  watermark(shared?: bigint): bigint
   /** Settles when `nextLsn`, `firstLsn` or the state has changed since the call. */
   changed(): Promise<void>
   /**
@@ -146,4 +147,6 @@ export interface LogStoreOpener {
    * one is begun in its place, which would give its LSNs again. Stores that keep nothing need not look at it.
    */
   open(pchannel: string, ownerTerm: number, options?: { mustExist?: boolean }): Promise<LogStore>
+  /** A fresh tick of the one clock of all logs that this opener opens; 0n where none can be given at the moment. */
+  sharedTick?(): bigint
 }

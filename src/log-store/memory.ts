@@ -115,7 +115,7 @@ export class MemoryLogs {
   }
 
   opener(): LogStoreOpener {
-    return { open: (pchannel, ownerTerm) => this.#open(pchannel, ownerTerm) }
+    return { open: (pchannel, ownerTerm) => this.#open(pchannel, ownerTerm), sharedTick: () => this.#ticks.fresh() }
   }
 
   async #open(pchannel: string, ownerTerm: number): Promise<LogStore> {
@@ -202,9 +202,9 @@ class MemoryLogStore implements LogStore {
     return this.#log.nextLsn
   }
 
-  watermark(): bigint {
+  watermark(shared = 0n): bigint {
     const quiet = this.#running === null && this.#queue.length === 0 && this.#stop() === null
-    const candidate = quiet ? this.#ticks.fresh() : this.#log.lastTimeTick
+    const candidate = quiet ? (shared > 0n ? shared : this.#ticks.fresh()) : this.#log.lastTimeTick
     if (candidate > this.#watermark) this.#watermark = candidate
     return this.#watermark
   }

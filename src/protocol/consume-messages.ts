@@ -30,7 +30,8 @@
  * |---|---|---|
  * | 0 | 4 | number of groups |
  * | 4 | 4 | number of consumers that are left out |
- * | 8 | | a group: u32 group, u32 reserved, u64 time tick |
+ * | 8 | 8 | time tick of every group that is not listed, 0: nothing is said of them |
+ * | 16 | | a group: u32 group, u32 reserved, u64 time tick |
  * | | | u32 a consumer that is left out; zeros to a multiple of 8 |
  */
 import { RECORDS_MAX, SECTIONS_MAX } from './limits.ts'
@@ -44,7 +45,7 @@ const KIND_GAP = 1
 const KIND_PART = 2
 const CREDIT_BYTES = 16
 const CAUGHT_UP_BYTES = 16
-const TICK_FIXED_BYTES = 8
+const TICK_FIXED_BYTES = 16
 const TICK_GROUP_BYTES = 16
 
 export const gapReasons = ['void', 'lost', 'leased'] as const
@@ -205,15 +206,18 @@ export function decodeCaughtUp(meta: Buffer): CaughtUp {
 
 export interface TickMessage {
   groups: { group: number; timeTick: bigint }[]
+  /** Of every group that is not among `groups`; 0n: nothing is said of them. */
+  others: bigint
   /** Consumers of whose watermark nothing is said until their next CAUGHT_UP. */
   leftOut: number[]
 }
 
-export function encodeTick({ groups, leftOut }: TickMessage): Buffer {
+export function encodeTick({ groups, others, leftOut }: TickMessage): Buffer {
   const consumersAt = TICK_FIXED_BYTES + TICK_GROUP_BYTES * groups.length
   const meta = Buffer.alloc(consumersAt + paddedTo8(4 * leftOut.length))
   meta.writeUInt32LE(groups.length, 0)
   meta.writeUInt32LE(leftOut.length, 4)
+  writeBigU64(meta, 8, others)
   for (const [index, { group, timeTick }] of groups.entries()) {
     meta.writeUInt32LE(group, TICK_FIXED_BYTES + TICK_GROUP_BYTES * index)
     writeBigU64(meta, TICK_FIXED_BYTES + TICK_GROUP_BYTES * index + 8, timeTick)
@@ -234,7 +238,7 @@ export function decodeTick(meta: Buffer): TickMessage {
   }
   const leftOut: number[] = []
   for (let index = 0; index < consumerCount; index++) leftOut.push(meta.readUInt32LE(consumersAt + 4 * index))
-  return { groups, leftOut }
+  return { groups, others: readBigU64(meta, 8), leftOut }
 }
 
 /** Length on the wire of a FRAME with so many sections: what credit is taken for it. `part`: of a transaction. */

@@ -62,7 +62,10 @@ export interface NodeService {
   /** Settles when `nextLsn`, `firstLsn` or the state of the group has changed since the call (the store's `changed`). */
   changed(group: number): Promise<void>
   firstLsn(group: number): number
-  watermark(group: number): bigint
+  /** `shared`: what `sharedTick` gave before, for a group in which nothing is under way; no tick is taken for it then. */
+  watermark(group: number, shared?: bigint): bigint
+  /** A fresh tick of the clock that all groups share; 0n where there is none at the moment. */
+  sharedTick(): bigint
   status(): readonly GroupStatus[]
   /** The room where the logs are kept; null where nobody watches it. */
   space(): SpaceStatus | null

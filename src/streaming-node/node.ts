@@ -45,6 +45,7 @@ const systemClock = { nowMs: () => Date.now(), monotonicMs: () => performance.no
 export class StreamingNode implements NodeService {
   readonly timeTickIntervalMs: number
   readonly #pchannels: readonly Pchannel[]
+  readonly #stores: LogStoreOpener
   readonly #catalog: VchannelCatalog
   readonly #logger: Logger
   readonly #admission: Admission | null
@@ -55,12 +56,14 @@ export class StreamingNode implements NodeService {
   #closing: Promise<void> | null = null
 
   private constructor(
+    stores: LogStoreOpener,
     pchannels: readonly Pchannel[],
     catalog: VchannelCatalog,
     timeTickIntervalMs: number,
     logger: Logger,
     admission: Admission | null,
   ) {
+    this.#stores = stores
     this.#pchannels = pchannels
     this.#catalog = catalog
     this.timeTickIntervalMs = timeTickIntervalMs
@@ -101,7 +104,7 @@ export class StreamingNode implements NodeService {
         if (failure !== null)
           logger.error('pchannel failed to open; the others go on', { pchannel: number, error: failure })
       }
-      return new StreamingNode(opened, catalog, timeTickIntervalMs, logger, admission)
+      return new StreamingNode(stores, opened, catalog, timeTickIntervalMs, logger, admission)
     } catch (error) {
       await Promise.allSettled([catalogStore.close(), ...opened.map((pchannel) => pchannel.close())])
       throw error
@@ -173,8 +176,12 @@ export class StreamingNode implements NodeService {
     return this.#pchannel(group).changed()
   }
 
-  watermark(group: number): bigint {
-    return this.#pchannel(group).watermark()
+  watermark(group: number, shared?: bigint): bigint {
+    return this.#pchannel(group).watermark(shared)
+  }
+
+  sharedTick(): bigint {
+    return this.#stores.sharedTick?.() ?? 0n
   }
 
   status(): readonly GroupStatus[] {

@@ -97,8 +97,8 @@ export class Pchannel {
     return this.#store !== null && this.#store.status().state !== 'failed'
   }
 
-  watermark(): bigint {
-    return this.#store?.watermark() ?? 0n
+  watermark(shared?: bigint): bigint {
+    return this.#store?.watermark(shared) ?? 0n
   }
 
   /** Never settles for a pchannel that could not be opened: nothing changes there. */

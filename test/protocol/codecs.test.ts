@@ -126,8 +126,10 @@ describe('round trips', () => {
       fc.property(
         fc.array(fc.record({ group: u32, timeTick: u64 }), { maxLength: 9 }),
         fc.array(u32, { maxLength: 9 }),
-        (groups, leftOut) => {
-          expect(consume.decodeTick(metaOf(consume.encodeTick({ groups, leftOut })))).toEqual({ groups, leftOut })
+        u64,
+        (groups, leftOut, others) => {
+          const tick = { groups, others, leftOut }
+          expect(consume.decodeTick(metaOf(consume.encodeTick(tick)))).toEqual(tick)
         },
       ),
       runs,
@@ -324,10 +326,14 @@ describe('golden bytes of protocol version 2', () => {
     expect(encodeMessage(MessageType.consumeStop, 5).toString('hex')).toBe(
       '850369f626f63ff754444c5001360000050000000000000000000000000000000000000000000000',
     )
-    const tick = consume.encodeTick({ groups: [{ group: 2, timeTick: 0x0102_0304_0506_0708n }], leftOut: [4] })
+    const tick = consume.encodeTick({
+      groups: [{ group: 2, timeTick: 0x0102_0304_0506_0708n }],
+      others: 9n,
+      leftOut: [4],
+    })
     expect(tick.toString('hex')).toBe(
-      'd7a8607ec72ce90754444c500135000000000000200000000000000000000000fec759d1159e628b' +
-        '0100000001000000020000000000000008070605040302010400000000000000',
+      '429b9330e89d9f1b54444c500135000000000000280000000000000000000000856bc56cf24fc7aa' +
+        '01000000010000000900000000000000020000000000000008070605040302010400000000000000',
     )
   })
 

@@ -91,7 +91,7 @@ const messages = Buffer.concat([
   encodeMessage(MessageType.hello, 1, control.encodeHello(hello)),
   encodeMessage(MessageType.produce, 2, produceMeta(), 64),
   Buffer.alloc(64, 7),
-  consume.encodeTick({ groups: [{ group: 1, timeTick: 2n }], leftOut: [3] }),
+  consume.encodeTick({ groups: [{ group: 1, timeTick: 2n }], others: 0n, leftOut: [3] }),
 ])
 /** The first bytes of a message take a buffer of up to 1 MiB; a million of what a header promises is the bound here. */
 const parserBytesMax = 3 * 1024 * 1024
@@ -181,7 +181,7 @@ const targets: Record<string, HostileTarget> = {
   CREDIT: { sound: [metaOf(consume.encodeCredit(1, { bytes: 2 ** 40, frames: 3 }))], decode: consume.decodeCredit },
   CAUGHT_UP: { sound: [metaOf(consume.encodeCaughtUp(1, { lsn: 8, timeTick: 9n }))], decode: consume.decodeCaughtUp },
   TICK: {
-    sound: [metaOf(consume.encodeTick({ groups: [{ group: 1, timeTick: 2n }], leftOut: [3, 4, 5] }))],
+    sound: [metaOf(consume.encodeTick({ groups: [{ group: 1, timeTick: 2n }], others: 4n, leftOut: [3, 4, 5] }))],
     decode: consume.decodeTick,
   },
   CONFIRM: {

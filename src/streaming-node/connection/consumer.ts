@@ -34,6 +34,8 @@ export class ServerConsumer {
   readonly group: number
   /** The LSN at which it ends; null: it follows. */
   readonly until: number | null
+  /** A tick need not come more often. */
+  readonly ticksEveryMs: number
   readonly #options: ConsumerOptions
   readonly #names: ReadonlySet<string>
   readonly #types: ReadonlySet<number> | null
@@ -55,6 +57,7 @@ export class ServerConsumer {
     this.#options = options
     this.id = id
     this.group = group
+    this.ticksEveryMs = Math.max(service.timeTickIntervalMs, request.ticksEveryMs ?? 0)
     this.#names = new Set([...request.vchannels, ''])
     this.#types = request.types === undefined ? null : new Set(request.types)
     this.#creditBytes = request.bytes

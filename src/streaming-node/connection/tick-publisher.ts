@@ -1,6 +1,7 @@
 /**
  * Publishes the watermark of each group to the consumers of a connection: one message an interval, and never ahead of a
- * record that a consumer has asked for (PROTOCOL 6, TICK).
+ * record that a consumer has asked for (PROTOCOL 6, TICK). Groups in which nothing is under way share one tick, so that
+ * a thousand quiet ones cost one number.
  */
 import type { ConnectionClock } from '../../protocol/clock.ts'
 import { encodeCaughtUp, encodeTick, type TickMessage } from '../../protocol/consume-messages.ts'
@@ -16,25 +17,38 @@ export interface TickPublisherOptions {
 }
 
 interface GroupTick {
+  /** The round in which it was looked at last. */
+  round: number
   timeTick: bigint
   nextLsn: number
   covered: boolean
+  /** What the client was told last. */
+  told: bigint
 }
 
 export class TickPublisher {
   readonly #options: TickPublisherOptions
-  readonly #last = new Map<number, bigint>()
+  readonly #groups = new Map<number, GroupTick>()
+  #round = 0
   #timer: { cancel(): void } | null = null
+  #timerMs = Number.POSITIVE_INFINITY
 
   constructor(options: TickPublisherOptions) {
     this.#options = options
   }
 
-  /** Runs while there are consumers. */
+  /** Runs while there are consumers; asked again when one has come, which may want ticks more often than the others. */
   start(): void {
-    if (this.#timer !== null || this.#options.consumers.size === 0) return
-    const { clock, service } = this.#options
-    this.#timer = clock.after(service.timeTickIntervalMs, () => {
+    const { clock, consumers } = this.#options
+    if (consumers.size === 0) return
+    const everyMs = this.#everyMs()
+    const dueMs = clock.monotonicMs() + everyMs
+    if (this.#timer !== null) {
+      if (this.#timerMs <= dueMs) return
+      this.#timer.cancel()
+    }
+    this.#timerMs = dueMs
+    this.#timer = clock.after(everyMs, () => {
       this.#timer = null
       this.publish()
       this.start()
@@ -50,15 +64,12 @@ export class TickPublisher {
   publish(): void {
     const { service, outbox, consumers } = this.#options
     if (!outbox.hasRoom) return
-    const groups = new Map<number, GroupTick>()
+    const shared = service.sharedTick()
+    this.#round++
+    const looked: number[] = []
     const leftOut: number[] = []
     for (const consumer of consumers.values()) {
-      let tick = groups.get(consumer.group)
-      if (tick === undefined) {
-        // In one turn: every record with a tick at or below T has an LSN below the end that is read here.
-        tick = { timeTick: service.watermark(consumer.group), nextLsn: service.nextLsn(consumer.group), covered: false }
-        groups.set(consumer.group, tick)
-      }
+      const tick = this.#look(consumer.group, shared, looked)
       const reached = consumer.position !== null && consumer.position >= tick.nextLsn
       if (reached && consumer.covered) {
         tick.covered = true
@@ -70,12 +81,50 @@ export class TickPublisher {
         leftOut.push(consumer.id)
       }
     }
+    this.#tell(looked, shared, leftOut)
+  }
+
+  #tell(looked: readonly number[], shared: bigint, leftOut: number[]): void {
     const told: TickMessage['groups'] = []
-    for (const [group, { timeTick, covered }] of groups) {
-      if (!covered || this.#last.get(group) === timeTick) continue
-      this.#last.set(group, timeTick)
-      told.push({ group, timeTick })
+    let others = 0n
+    let news = leftOut.length > 0
+    for (const group of looked) {
+      const tick = this.#groups.get(group)!
+      if (!tick.covered) continue
+      if (tick.timeTick !== tick.told) news = true
+      tick.told = tick.timeTick
+      // Listed also when it says nothing new: what is said of the others is not true of it.
+      if (shared > 0n && tick.timeTick === shared) others = shared
+      else told.push({ group, timeTick: tick.timeTick })
     }
-    if (told.length > 0 || leftOut.length > 0) outbox.send(encodeTick({ groups: told, leftOut }))
+    if (news) this.#options.outbox.send(encodeTick({ groups: told, others, leftOut }))
+  }
+
+  /** Once a group and round, in one turn: every record with a tick at or below T has an LSN below the end read here. */
+  #look(group: number, shared: bigint, looked: number[]): GroupTick {
+    const { service } = this.#options
+    let tick = this.#groups.get(group)
+    if (tick === undefined) {
+      tick = { round: 0, timeTick: 0n, nextLsn: 0, covered: false, told: 0n }
+      this.#groups.set(group, tick)
+    }
+    if (tick.round !== this.#round) {
+      tick.round = this.#round
+      tick.timeTick = service.watermark(group, shared)
+      tick.nextLsn = service.nextLsn(group)
+      tick.covered = false
+      looked.push(group)
+    }
+    return tick
+  }
+
+  #everyMs(): number {
+    const { service, consumers } = this.#options
+    let everyMs = Number.POSITIVE_INFINITY
+    for (const { ticksEveryMs } of consumers.values()) {
+      if (ticksEveryMs < everyMs) everyMs = ticksEveryMs
+      if (everyMs <= service.timeTickIntervalMs) return service.timeTickIntervalMs
+    }
+    return everyMs
   }
 }

@@ -3,7 +3,13 @@
 import type { AddressInfo } from 'node:net'
 import { createServer, type Server, type Socket } from 'node:net'
 import { TidelogError } from '../../../src/errors.ts'
-import type { AppendedRange, EncodedBody, LogStore, StoreFrame } from '../../../src/log-store/log-store.ts'
+import type {
+  AppendedRange,
+  EncodedBody,
+  LogStore,
+  LogStoreOpener,
+  StoreFrame,
+} from '../../../src/log-store/log-store.ts'
 import { MemoryLogs, type MemoryLogsOptions } from '../../../src/log-store/memory.ts'
 import type { ConnectionOptions } from '../../../src/streaming-node/connection/options.ts'
 import { type Connection, serveConnection } from '../../../src/streaming-node/connection/serve-connection.ts'
@@ -17,15 +23,18 @@ export class MemoryNode implements NodeService {
   beforeAppend: ((group: number, body: EncodedBody, barrierTick: bigint) => Promise<void> | void) | null = null
   readonly #known = new Map<string, VchannelInfo>()
 
-  constructor(logs: LogStore[]) {
+  readonly #opener: LogStoreOpener
+
+  constructor(logs: LogStore[], opener: LogStoreOpener) {
     this.logs = logs
+    this.#opener = opener
   }
 
   static async open(groups = 2, options: MemoryLogsOptions = {}): Promise<MemoryNode> {
     const opener = new MemoryLogs(options).opener()
     const logs: LogStore[] = []
     for (let group = 0; group < groups; group++) logs.push(await opener.open(`p${group}`, 1))
-    return new MemoryNode(logs)
+    return new MemoryNode(logs, opener)
   }
 
   async resolve(vchannel: string, create: boolean): Promise<VchannelInfo> {
@@ -79,8 +88,12 @@ export class MemoryNode implements NodeService {
     return this.logs[group]!.changed()
   }
 
-  watermark(group: number): bigint {
-    return this.logs[group]!.watermark()
+  watermark(group: number, shared?: bigint): bigint {
+    return this.logs[group]!.watermark(shared)
+  }
+
+  sharedTick(): bigint {
+    return this.#opener.sharedTick?.() ?? 0n
   }
 
   status(): readonly GroupStatus[] {

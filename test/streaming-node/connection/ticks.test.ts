@@ -43,10 +43,10 @@ function promises(messages: readonly Message[], consumer: number, group: number)
       covered = true
       seen.push({ records, tick: decodeCaughtUp(meta).timeTick })
     } else if (type === MessageType.tick) {
-      const { groups, leftOut } = decodeTick(meta)
+      const { groups, others, leftOut } = decodeTick(meta)
       if (leftOut.includes(consumer)) covered = false
-      const own = groups.find((each) => each.group === group)
-      if (covered && own !== undefined) seen.push({ records, tick: own.timeTick })
+      const tick = groups.find((each) => each.group === group)?.timeTick ?? others
+      if (covered && tick > 0n) seen.push({ records, tick })
     }
   }
   return { seen, frames }
@@ -114,16 +114,70 @@ describe('a tick', () => {
     const told = () => {
       return raw.messages.filter(({ type }) => type === MessageType.tick).map(({ meta }) => decodeTick(meta))
     }
-    // The consumers of one group may be served before those of the other: from then on it is one message for both.
-    const fromBothOn = () =>
-      told().slice(told().findIndex(({ groups, leftOut }) => groups.length > 1 && leftOut.length === 0))
-    await until(() => told().some(({ groups, leftOut }) => groups.length > 1 && leftOut.length === 0))
-    await until(() => fromBothOn().length > 3)
-    const ticks = fromBothOn()
-    for (const { groups, leftOut } of ticks) {
-      expect(groups.map(({ group }) => group).sort()).toEqual([0, 1])
-      expect(leftOut).toEqual([])
+    await until(() => told().length > 5)
+    let last = 0n
+    for (const { groups, others, leftOut } of told()) {
+      expect([groups, leftOut]).toEqual([[], []])
+      expect(others).toBeGreaterThan(last)
+      last = others
     }
+    for (const id of ids) expect(promises(raw.messages, id, id % 2).seen.length).toBeGreaterThan(4)
+  })
+
+  it('of the quiet groups says nothing about one in which a write is under way', async () => {
+    let held: (() => void) | null = null
+    const commit = (pchannel: string) =>
+      pchannel === 'p0' ? new Promise<void>((resolve) => (held = resolve)) : Promise.resolve()
+    const node = await MemoryNode.open(2, { commit })
+    node.timeTickIntervalMs = 1
+    const served = await serve(node)
+    open.push(served)
+    await node.resolve('a', true)
+    await node.resolve('b', true)
+    const raw = await RawClient.greeted(served.port)
+    open.push(raw)
+    raw.socket.write(Buffer.concat([consume(1, 0, ['a']), consume(2, 1, ['b'])]))
+    await until(() => promises(raw.messages, 1, 0).seen.length > 1 && promises(raw.messages, 2, 1).seen.length > 1)
+    const client = await connect(served.address)
+    open.push(client)
+    const appended = client.append('a', {})
+    await until(() => held !== null)
+    const before = raw.messages.length
+    const since = () => raw.messages.slice(before).filter(({ type }) => type === MessageType.tick)
+    await until(() => since().length > 5)
+    const ticks = since().map(({ meta }) => decodeTick(meta))
+    // What was under way when the write began may say it last.
+    for (const { groups, others } of ticks.slice(2)) {
+      expect(groups.map(({ group }) => group)).toEqual([0])
+      expect(others).toBeGreaterThan(groups[0]!.timeTick)
+    }
+    held!()
+    const { timeTick } = await appended
+    expectHonest(promises(raw.messages, 1, 0).seen, [timeTick])
+    await until(() => promises(raw.messages, 1, 0).seen.some(({ tick }) => tick >= timeTick))
+    expectHonest(promises(raw.messages, 1, 0).seen, [timeTick])
+  })
+
+  it('comes no more often than the most frequent consumer of its connection asks', async () => {
+    const { node, served } = await start()
+    await node.resolve('a', true)
+    const [thin, full] = [await RawClient.greeted(served.port), await RawClient.greeted(served.port)]
+    open.push(thin, full)
+    const request = { group: 0, vchannels: ['a'], from: 'earliest', bytes: 1e12, frames: 1e9 } as const
+    const ask = (id: number, ticksEveryMs?: number) =>
+      encodeMessage(
+        MessageType.consume,
+        id,
+        encodeConsume({ ...request, vchannels: [...request.vchannels], ticksEveryMs }),
+      )
+    const ticksOf = (client: RawClient) => client.messages.filter(({ type }) => type === MessageType.tick).length
+    thin.socket.write(ask(1, 60_000))
+    full.socket.write(ask(1, 0))
+    await until(() => ticksOf(full) > 20)
+    expect(ticksOf(thin)).toBe(0)
+    // One that wants them all is heard at once, though the next one was due in a minute.
+    thin.socket.write(ask(2))
+    await until(() => ticksOf(thin) > 3)
   })
 
   it('leaves out a consumer that is held back, until it has caught up again', async () => {
