@@ -1,6 +1,9 @@
 /** The border of the engine: `tidelog/storage`. Everything in `src/` reaches the engine through this file. */
 
 export { CacheBudget } from './cache/frame-cache.ts'
+export { compactLog } from './compaction/compact-log.ts'
+export type { CompactionSettings, CompactOptions } from './compaction/compaction-options.ts'
+export type { CompactedSegment, CompactionReport } from './compaction/compaction-report.ts'
 export { type Disk, DiskError, type DiskFile, type DiskSpace, isDiskError } from './disk/disk.ts'
 export { checkDirectoryFit } from './disk/file-system-names.ts'
 export { acquireLock, type Lock, lockHolder } from './disk/lock-file.ts'

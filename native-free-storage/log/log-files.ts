@@ -104,7 +104,10 @@ export class LogFiles {
   async #rebuild(opened: OpenSegment, segment: SegmentEntry, end: SegmentEnd): Promise<SegmentIndex | null> {
     try {
       const { builder, summary } = await rebuildIndex(opened, end)
-      if (!this.#view.readOnly) await writeIndexFile(this.#view, segment, builder, summary)
+      // Of one that has left the log nobody would remove it.
+      if (!this.#view.readOnly && this.#view.segments.includes(segment)) {
+        await writeIndexFile(this.#view, segment, builder, summary)
+      }
       return builder
     } catch (error) {
       if (error instanceof TidelogError && error.code === 'FRAME_DAMAGED') return null

@@ -1,5 +1,6 @@
 /** What a log is opened with: defaults, bounds, and their check. */
 import type { CacheBudget } from '../cache/frame-cache.ts'
+import { type CheckedCompaction, type CompactionSettings, checkCompaction } from '../compaction/compaction-options.ts'
 import type { WriteWay } from '../disk/write-probe.ts'
 import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
@@ -57,6 +58,13 @@ export interface LogOptions {
   /** A write that takes longer is given up: the log goes on in a new segment. Default 30,000. */
   writeDeadlineMs?: number | undefined
   retention?: RetentionLimits | undefined
+  /**
+   * Milliseconds, 10 to 86,400,000: a time tick is stored when the log was idle for so long, and again each time that it
+   * stays idle for so long. For whoever reads the files; it costs about 1 KiB each time. Default: none is stored.
+   */
+  persistTicksMs?: number | undefined
+  /** Compaction of stored time ticks in the background; on by default (compaction/compaction-options.ts). */
+  compaction?: CompactionSettings | undefined
   environment?: Environment | undefined
 }
 
@@ -79,6 +87,8 @@ export interface CheckedLogOptions {
   writeMode: 'dsync' | 'fdatasync' | undefined
   retention: RetentionLimits
   recovery: RecoveryMode
+  persistTicksMs: number | undefined
+  compaction: CheckedCompaction
 }
 
 export function checkLogOptions(options: LogOptions): CheckedLogOptions {
@@ -101,6 +111,11 @@ export function checkLogOptions(options: LogOptions): CheckedLogOptions {
     writeMode: choice('writeMode', options.writeMode, ['dsync', 'fdatasync'] as const),
     retention: checkRetention(options.retention ?? {}),
     recovery: choice('recovery', options.recovery, ['tail', 'strict'] as const) ?? 'tail',
+    persistTicksMs:
+      options.persistTicksMs === undefined
+        ? undefined
+        : integer('persistTicksMs', options.persistTicksMs, 0, 10, 86_400_000),
+    compaction: checkCompaction(options.compaction ?? {}),
   }
 }
 

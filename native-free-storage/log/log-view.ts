@@ -27,6 +27,11 @@ export interface SegmentEntry {
   end: SegmentEnd | undefined
   /** The index in memory: of the active segment, and of a sealed one until its file is written. */
   building: SegmentIndexBuilder | undefined
+  /**
+   * Set when another file has taken its place in the log, with the same records: it was compacted, or held no LSN when
+   * the next one was begun. Who has the file open reads it to its end; everybody else goes on in the other one.
+   */
+  replacedBy?: SegmentEntry | undefined
 }
 
 /** The end of what may be read: every frame before it is durable at the log's level of durability. */

@@ -46,6 +46,7 @@ import {
   type PendingFrame,
   type ReceivedBody,
   ReceivedFrame,
+  TickFrame,
 } from './pending-frame.ts'
 import type { BegunSegment } from './segment-files.ts'
 import { SegmentSuccession } from './segment-succession.ts'
@@ -162,6 +163,8 @@ export class LogWriter {
   }
   /** Called after each segment that was finished: retention looks at the log. */
   onRoll: (() => void) | null = null
+  /** Called when the writer wants the disk for itself, and when it does no longer. */
+  onBusy: ((busy: boolean) => void) | null = null
 
   constructor(
     settings: WriterSettings,
@@ -246,6 +249,15 @@ export class LogWriter {
       const { barrierTick = 0n, admit = null } = options ?? {}
       const frame = new ReceivedFrame(body, nodeSection, barrierTick, admit, resolve, reject)
       this.#admit(frame, signal, reject)
+    })
+  }
+
+  /** A stored time tick, behind all that was given before. Settles with the tick. */
+  appendTick(signal: AbortSignal | undefined): Promise<bigint> {
+    return new Promise((resolve, reject) => {
+      const refusal = this.#refusal(signal)
+      if (refusal !== null) reject(refusal)
+      else this.#admit(new TickFrame(resolve, reject), signal, reject)
     })
   }
 
@@ -438,11 +450,12 @@ export class LogWriter {
     }
     if (!pending.isIntact()) return payloadChanged()
     let baseTimeTick = this.#lastTick + 1n
-    if (pending.recordCount > 0) {
+    const ticks = pending.kind === FrameKind.timeTick ? 1 : pending.recordCount
+    if (ticks > 0) {
       let given: bigint | null
       try {
         const notBefore = pending.barrierTick > baseTimeTick ? pending.barrierTick : baseTimeTick
-        given = this.#ticks.take(pending.recordCount, notBefore)
+        given = this.#ticks.take(ticks, notBefore)
       } catch (error) {
         return error as TidelogError
       }
@@ -455,7 +468,7 @@ export class LogWriter {
     // The last question: whoever is admitted is placed.
     const refusal = pending.admit?.() ?? null
     if (refusal !== null) return refusal as TidelogError
-    if (pending.recordCount > 0) this.#lastTick = baseTimeTick + BigInt(pending.recordCount - 1)
+    if (ticks > 0) this.#lastTick = baseTimeTick + BigInt(ticks - 1)
     const placement = { pending, baseLsn: this.#nextLsn, baseTimeTick }
     this.#nextLsn += pending.lsnCount
     return placement
@@ -753,6 +766,7 @@ export class LogWriter {
   #setBusy(busy: boolean): void {
     this.#settings.pool.setBusy(this, busy)
     this.#segments.setBusy(busy)
+    this.onBusy?.(busy)
   }
 
   #onQuiet(): void {

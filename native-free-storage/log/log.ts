@@ -1,6 +1,9 @@
 /**
  * A log: append with group commit, read, truncate, close. What `openLog` gives.
  */
+import type { CheckedCompaction, CompactOptions } from '../compaction/compaction-options.ts'
+import type { CompactionReport } from '../compaction/compaction-report.ts'
+import { LogCompaction } from '../compaction/log-compaction.ts'
 import { isDiskError } from '../disk/disk.ts'
 import type { Lock } from '../disk/lock-file.ts'
 import type { Timer } from '../environment.ts'
@@ -21,6 +24,7 @@ import type { ReadOptions } from './read-options.ts'
 import { readLog } from './reader.ts'
 import type { LogRecord, RecordFrame } from './record-frame.ts'
 import { type TickOracle, tickToMs } from './tick-oracle.ts'
+import { TickPersistence } from './tick-persistence.ts'
 
 export interface LogStatus {
   state: 'idle' | 'healthy' | 'stalled' | 'failed'
@@ -71,6 +75,9 @@ export interface LogParts {
   ownsPool: boolean
   lock: Lock | null
   retention: RetentionLimits
+  /** Null: of a log that is opened read-only. */
+  compaction: CheckedCompaction | null
+  persistTicksMs: number | undefined
 }
 
 /** How often retention by age looks at the log when nothing else makes it. */
@@ -87,12 +94,24 @@ export class Log implements AsyncDisposable {
   #truncating: Promise<void> = Promise.resolve()
   #closing: Promise<void> | null = null
   readonly #bytesOf = new WeakMap<SegmentEntry, number>()
+  readonly #compaction: LogCompaction | null
+  readonly #tickPersistence: TickPersistence | null = null
 
   constructor(parts: LogParts) {
     this.#parts = parts
     this.#state = parts.state
     this.#retention = parts.retention
-    if (parts.writer !== null) parts.writer.onRoll = () => this.#retain()
+    this.#compaction = this.#openCompaction()
+    const { writer, persistTicksMs } = parts
+    if (writer !== null) {
+      writer.onRoll = () => {
+        this.#retain()
+        this.#compaction?.notice()
+      }
+      writer.onBusy = (busy) => this.#compaction?.setBusy(busy)
+      if (persistTicksMs !== undefined) this.#tickPersistence = this.#persistTicks(writer, persistTicksMs)
+    }
+    this.#compaction?.notice()
     this.#armRetention()
   }
 
@@ -205,6 +224,33 @@ export class Log implements AsyncDisposable {
   }
 
   /**
+   * Stores a time tick: a frame that takes a tick and no LSN, behind everything that was appended before. All records
+   * with a smaller tick stand before it, all others behind it. Settles with the tick when the frame is durable. Errors as
+   * `append`.
+   */
+  appendTick(options: Pick<AppendOptions, 'signal'> = {}): Promise<bigint> {
+    const { writer } = this.#parts
+    return writer === null ? Promise.reject(readOnly('append')) : writer.appendTick(options.signal)
+  }
+
+  /**
+   * Takes runs of stored time ticks, but for the last one of each, and durable markers out of the finished segments: each
+   * that saves enough is written anew, and takes the place of the old one in one step. LSNs, ticks and records stay;
+   * readers go on where they are. Gives way to appends. Needs room for one segment.
+   *
+   * Errors: READ_ONLY, CLOSED, ABORTED, INVALID_ARGUMENT, DISK_FULL (retriable), LOG_DAMAGED, IO_FAILED, FENCED; each
+   * leaves a whole log, with the segments that were done.
+   */
+  async compact(options: CompactOptions = {}): Promise<CompactionReport> {
+    if (this.#compaction === null) throw readOnly('compact')
+    try {
+      return await this.#compaction.run(options)
+    } catch (error) {
+      throw asStorageError(error, this.directory)
+    }
+  }
+
+  /**
    * Reads by frame; a frame iterates its records. Without `follow` it ends at what was durable when it began. Errors:
    * POSITION_TRUNCATED, FRAME_DAMAGED, SEGMENT_MISSING, LOG_DAMAGED, IO_FAILED, ABORTED, and why the log ended.
    */
@@ -239,13 +285,9 @@ export class Log implements AsyncDisposable {
       )
     }
     if (this.#closing !== null) return Promise.reject(new TidelogError('CLOSED', 'the log is closed'))
-    const run = this.#truncating
-      .then(() => this.#truncate(lsn))
-      .catch((error: unknown) => {
-        throw asStorageError(error, this.directory)
-      })
-    this.#truncating = run.catch(() => {})
-    return run
+    return this.#alone(() => this.#truncate(lsn)).catch((error: unknown) => {
+      throw asStorageError(error, this.directory)
+    })
   }
 
   /** Replaces the limits; they are applied in the background. */
@@ -289,6 +331,8 @@ export class Log implements AsyncDisposable {
   async #close(): Promise<void> {
     const { writer, ticks, lease, pool, lock, manifests } = this.#parts
     this.#retentionTimer?.cancel()
+    this.#tickPersistence?.stop()
+    const compaction = this.#compaction?.stop()
     let failure: unknown = null
     const attempt = async (step: Promise<unknown> | undefined): Promise<void> => {
       try {
@@ -298,6 +342,7 @@ export class Log implements AsyncDisposable {
       }
     }
     await attempt(writer?.close())
+    await attempt(compaction)
     await attempt(this.#retaining ?? undefined)
     await attempt(this.#truncating)
     manifests?.stop()
@@ -309,6 +354,42 @@ export class Log implements AsyncDisposable {
     this.#state.end(new TidelogError('CLOSED', 'the log is closed'))
     this.#state.cache.close()
     if (failure !== null) throw asStorageError(failure, this.directory)
+  }
+
+  /** Truncations, and the switches of compaction, one after the other. */
+  #alone<T>(step: () => Promise<T>): Promise<T> {
+    const run = this.#truncating.then(step)
+    this.#truncating = run.then(
+      () => {},
+      () => {},
+    )
+    return run
+  }
+
+  #openCompaction(): LogCompaction | null {
+    const { state, manifests, writer, compaction } = this.#parts
+    if (manifests === null || writer === null || compaction === null) return null
+    return new LogCompaction({
+      state,
+      manifests,
+      settings: compaction,
+      alone: (step) => this.#alone(step),
+      refusal: () => writer.failure,
+    })
+  }
+
+  #persistTicks(writer: LogWriter, everyMs: number): TickPersistence {
+    const state = this.#state
+    return new TickPersistence(state.environment.clock, everyMs, {
+      get nextLsn() {
+        return state.nextLsn
+      },
+      // Nothing is begun for a log to which nobody has appended.
+      get isIdle() {
+        return writer.isQuiet && state.durableEnd !== null
+      },
+      appendTick: () => writer.appendTick(undefined),
+    })
   }
 
   async #truncate(lsn: number): Promise<void> {

@@ -15,7 +15,7 @@ import { loadChecksum } from '../format/checksum.ts'
 import { manifestFileName, parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
 import { carryOver, verifiedSuffix } from '../recovery/carry-over.ts'
-import { type FoundSegments, type FoundTail, findSegments } from '../recovery/find-tail.ts'
+import { type FoundSegments, type FoundTail, findSegments, hasMoved } from '../recovery/find-tail.ts'
 import { writeMissingIndexes } from '../recovery/missing-indexes.ts'
 import { refuseRecovery } from '../recovery/strict.ts'
 import type { TailFrame } from '../recovery/tail-scan.ts'
@@ -94,7 +94,7 @@ async function openLocked(
   // A file that its fenced writer is about to name must not appear after the list is read.
   await pool.dropForeign()
   // Only now is the tail read: whoever had the log before can acknowledge nothing that is not in it.
-  const names = await disk.list(directory)
+  const names = await listWithoutRivals(environment, directory)
   // A name that a former process made may not be durable yet.
   await disk.syncDirectory(directory)
   const found = await findSegments(environment, directory, manifests.content, names)
@@ -188,6 +188,8 @@ async function openLocked(
     ownsPool: options.pool === undefined,
     lock,
     retention: checked.retention,
+    compaction: checked.compaction,
+    persistTicksMs: checked.persistTicksMs,
   })
   try {
     await writer.recovered()
@@ -196,6 +198,19 @@ async function openLocked(
     throw error
   }
   return log
+}
+
+/**
+ * A rewritten segment that a fenced writer is about to name must not appear after the list is read, either. Who makes one
+ * asks whether he is the owner when it has its temporary name, and renames it only then.
+ */
+async function listWithoutRivals({ disk }: Environment, directory: string): Promise<string[]> {
+  const names = await disk.list(directory)
+  const unnamed = names.filter((name) => name.endsWith('.seg.tmp'))
+  if (unnamed.length === 0) return names
+  for (const name of unnamed) await disk.unlink(`${directory}/${name}`).catch(() => {})
+  await disk.syncDirectory(directory)
+  return await disk.list(directory)
 }
 
 /** Publishes the new pair, which fences every older one. `names`: what the directory held a moment ago. */
@@ -437,6 +452,9 @@ async function lookReadOnly(
   }
   const content = await readManifest(disk, directory, manifest.content.generation)
   const found = await findSegments(environment, directory, content, await disk.list(directory))
+  if (hasMoved(environment, directory, content, found)) {
+    throw new TidelogError('SEGMENT_MISSING', `a segment of ${directory} was replaced while the files were listed`)
+  }
   const state = new LogState(environment, directory, content, options.cache ?? new CacheBudget(checked.cacheBytes))
   state.readOnly = true
   state.setSegments(found.entries)
@@ -463,6 +481,8 @@ async function lookReadOnly(
     ownsPool: false,
     lock: null,
     retention: {},
+    compaction: null,
+    persistTicksMs: undefined,
   })
 }
 

@@ -6,7 +6,7 @@ import type { BodyHead } from '../format/body-head.ts'
 import { type BodyLimits, type BodyPlan, BodyPlanner, type RecordInput } from '../format/body-plan.ts'
 import { writeBody } from '../format/body-writer.ts'
 import { hash64 } from '../format/checksum.ts'
-import { FrameKind } from '../format/frame-header.ts'
+import { FRAME_HEADER_BYTES, FrameKind } from '../format/frame-header.ts'
 import { encodeGap, GAP_BODY_BYTES, type Gap } from '../format/gap.ts'
 
 /** Where a frame ended up. LSNs and ticks of its first and last record. */
@@ -295,6 +295,42 @@ export class ControlFrame implements PendingFrame {
   settle(): void {}
 
   fail(): void {}
+}
+
+/** A stored time tick: it takes a tick and no LSN, and stands in the order of the calls. */
+export class TickFrame implements PendingFrame {
+  readonly kind = FrameKind.timeTick
+  readonly recordCount = 0
+  readonly nodeSection = null
+  readonly admit = null
+  readonly barrierTick = 0n
+  readonly queuedBytes = FRAME_HEADER_BYTES
+  readonly vchannels = NO_VCHANNELS
+  readonly lsnCount = 0
+  readonly bodyBytes = 0
+  readonly #resolve: (timeTick: bigint) => void
+  readonly #reject: (error: TidelogError) => void
+
+  constructor(resolve: (timeTick: bigint) => void, reject: (error: TidelogError) => void) {
+    this.#resolve = resolve
+    this.#reject = reject
+  }
+
+  isIntact(): boolean {
+    return true
+  }
+
+  writeBody(): bigint {
+    return 0n
+  }
+
+  settle(_baseLsn: number, baseTimeTick: bigint): void {
+    this.#resolve(baseTimeTick)
+  }
+
+  fail(error: TidelogError): void {
+    this.#reject(error)
+  }
 }
 
 function planIsIntact({ payloads, payloadLengths }: BodyPlan): boolean {

@@ -65,6 +65,8 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
   #readInOrder: SegmentEntry | undefined
   /** Of a read that starts at a time tick, until its first frame: the first LSN that there was. */
   #tickFloorLsn = 0
+  /** Of the last frame that was delivered. */
+  #lastTick = 0n
   #stopped = false
   #resume: (() => void) | undefined
   readonly #onAbort = (): void => this.#resume?.()
@@ -107,8 +109,10 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
         if (this.#stopped) return
         if (signal?.aborted) throw new TidelogError('ABORTED', 'the read was aborted', { cause: signal.reason })
         const frame = this.#take()
-        if (frame !== null) yield frame
-        else if (!(await this.#advance())) return
+        if (frame !== null) {
+          if (frame.kind !== 'gap') this.#lastTick = frame.lastTimeTick
+          yield frame
+        } else if (!(await this.#advance())) return
       }
     } finally {
       signal?.removeEventListener('abort', this.#onAbort)
@@ -136,6 +140,10 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
     place.position = source.position
     place.lsn = source.lsn
     place.chain = source.chain
+    if (frame !== null && this.#isBehindEnd(frame)) {
+      this.#stopped = true
+      return null
+    }
     return this.#withinRead(frame)
   }
 
@@ -174,8 +182,22 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
     return frame
   }
 
-  /** Goes on to where the next frame may be. False: the read has ended. */
+  /**
+   * Goes on to where the next frame may be. False: the read has ended. A file that was replaced or truncated away between
+   * the look at the list and the look at the file is looked for once more in the list as it is now.
+   */
   async #advance(): Promise<boolean> {
+    const { segments } = this.#view
+    try {
+      return await this.#step()
+    } catch (error) {
+      const isMissing = error instanceof TidelogError && error.code === 'SEGMENT_MISSING'
+      if (!isMissing || this.#view.segments === segments) throw error
+      return true
+    }
+  }
+
+  async #step(): Promise<boolean> {
     const source = this.#source
     if (source !== undefined) {
       const inOrder = this.#readInOrder === this.#place!.segment
@@ -206,8 +228,25 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
       }
     }
     if (this.#findInCache(place)) return true
-    await this.#openSource(place)
+    if (place.segment.replacedBy !== undefined) this.#place = await this.#placeInReplacement(place)
+    else await this.#openSource(place)
     return true
+  }
+
+  /** The same place in the file that stands in its stead now: the records are the same, ticks may be fewer. */
+  async #placeInReplacement({ segment: from, lsn }: Place): Promise<Place> {
+    let segment = from
+    while (segment.replacedBy !== undefined) segment = segment.replacedBy
+    const { fromLsn, fromTick } = this.#wanted
+    const tick = this.#lastTick + 1n
+    this.#wanted = { ...this.#wanted, fromLsn: Math.max(fromLsn, lsn), fromTick: fromTick > tick ? fromTick : tick }
+    if (lsn <= segment.baseLsn) return startOf(segment)
+    return await this.#placeByIndex(segment, (index) => index.frameAtOrBefore(this.#indexedLsn(lsn)))
+  }
+
+  /** Several frames have the LSN of the record behind stored ticks: who wants the ticks begins before them. */
+  #indexedLsn(lsn: number): number {
+    return this.#options.ticks ? Math.max(0, lsn - 1) : lsn
   }
 
   async #fill(source: FrameSource): Promise<void> {
@@ -229,7 +268,17 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
     if (this.#options.follow) return false
     const end = this.#startEnd
     if (end === null || place.lsn > end.nextLsn) return true
-    return place.lsn === end.nextLsn && !(place.segment === end.segment && place.position < end.position)
+    if (place.lsn < end.nextLsn) return false
+    if (place.segment === end.segment) return place.position >= end.position
+    // Ticks may follow, in a segment that holds no record yet, or in the file that took the place of the one of the end.
+    return !(this.#options.ticks && place.segment.baseLsn <= end.segment.baseLsn)
+  }
+
+  /** A file that was replaced since the read began does not say where it was to end; the LSN does. */
+  #isBehindEnd({ kind, baseLsn }: RecordFrame): boolean {
+    const end = this.#startEnd
+    if (this.#options.follow || end === null) return false
+    return kind === 'tick' ? baseLsn > end.nextLsn : baseLsn >= end.nextLsn
   }
 
   #isDurable(segment: SegmentEntry, position: number): boolean {
@@ -282,7 +331,7 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
     }
     const segment = this.#view.segments.findLast((candidate) => candidate.baseLsn <= fromLsn) ?? first
     if (fromLsn <= segment.baseLsn) return startOf(segment)
-    return await this.#placeByIndex(segment, (index) => index.frameAtOrBefore(fromLsn))
+    return await this.#placeByIndex(segment, (index) => index.frameAtOrBefore(this.#indexedLsn(fromLsn)))
   }
 
   async #startAtTick(end: DurableEnd, first: SegmentEntry, tick: bigint): Promise<Place> {

@@ -83,7 +83,8 @@ export class SegmentSuccession {
     const { entry } = segment
     const predecessor = this.#predecessor!
     const empty = isEmpty(predecessor, entry.baseLsn)
-    if (!empty) predecessor.entry.end = endOf(predecessor, entry.baseLsn)
+    predecessor.entry.end = endOf(predecessor, entry.baseLsn)
+    if (empty) predecessor.entry.replacedBy = entry
     this.#install(
       segment,
       empty ? this.#state.segments.filter((known) => known !== predecessor.entry) : this.#state.segments,
@@ -130,7 +131,8 @@ export class SegmentSuccession {
       }
       throw error
     }
-    if (predecessor !== null && empty === null) predecessor.entry.end = endOf(predecessor, baseLsn)
+    if (predecessor !== null) predecessor.entry.end = endOf(predecessor, baseLsn)
+    if (empty !== null) empty.entry.replacedBy = begun.entry
     this.#install(
       begun,
       this.#state.segments.filter((segment) => segment !== empty?.entry),
@@ -145,7 +147,7 @@ export class SegmentSuccession {
    */
   async roll(nextLsn: number, frameBytes: number, drained: () => Promise<boolean>): Promise<boolean> {
     const { entry, writer } = this.#active!
-    // It holds a durable marker at most. No two segments of a log begin with the same LSN.
+    // It holds markers and time ticks at most. No two segments of a log begin with the same LSN.
     if (nextLsn === entry.baseLsn) return await this.#replace(nextLsn, frameBytes, drained)
     const nextId = randomSegmentId(this.#settings.environment)
     const taking = this.#takeFile(frameBytes)
@@ -448,7 +450,10 @@ export class SegmentSuccession {
   }
 }
 
-/** It holds no LSN, durable markers at most: the next one, which begins with `baseLsn` too, takes its place. */
+/**
+ * It holds no LSN, durable markers and time ticks at most: the next one, which begins with `baseLsn` too, takes its place.
+ * Its ticks are lost with it; the first frame of the next one has a greater tick, and its header says so already.
+ */
 function isEmpty({ entry }: Predecessor, baseLsn: number): boolean {
   return entry.baseLsn === baseLsn
 }

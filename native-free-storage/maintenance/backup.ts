@@ -15,7 +15,7 @@ import { BACKUP_MARK, refuseIncompleteBackup } from '../log/incomplete-backup.ts
 import type { SegmentEntry } from '../log/log-view.ts'
 import { findManifest, ManifestStore, refuseToWrite } from '../log/manifest-store.ts'
 import { verifiedSuffix } from '../recovery/carry-over.ts'
-import { type FoundSegments, findSegments } from '../recovery/find-tail.ts'
+import { type FoundSegments, findSegments, hasMoved } from '../recovery/find-tail.ts'
 import { SegmentFiles } from '../segment/segment-file.ts'
 import { type BackupCounts, BackupFiles } from './backup-files.ts'
 import { isUnshared, writeFork } from './backup-fork.ts'
@@ -143,7 +143,7 @@ async function copyLog(
       return await copyOnce(environment, path, out, options, files)
     } catch (error) {
       const running = await isWriterRunning(environment, path)
-      if (attempt >= ATTEMPTS_MAX || !hasMoved(error, running)) throw error
+      if (attempt >= ATTEMPTS_MAX || !tellsOfMove(error, running)) throw error
       await files.clear()
     }
   }
@@ -153,7 +153,7 @@ async function copyLog(
  * The writer has published, rolled or truncated between two looks. Beside one also damage: a frame that lands while its
  * file is read front to back looks like one behind a hole.
  */
-function hasMoved(error: unknown, running: boolean): boolean {
+function tellsOfMove(error: unknown, running: boolean): boolean {
   if (isDiskError(error)) return error.code === 'ENOENT'
   const code = error instanceof TidelogError ? error.code : undefined
   if (code === 'SEGMENT_MISSING' || code === 'MANIFEST_DAMAGED') return true
@@ -174,6 +174,9 @@ async function copyOnce(
   refuseToWrite(manifestFileName(original.generation), original)
   const upTo = options.upTo ?? (writerRunning && original.durability === 'disk' ? 'proven' : 'written')
   const found = await findSegments(environment, path, original, await disk.list(path))
+  if (hasMoved(environment, path, original, found)) {
+    throw new TidelogError('SEGMENT_MISSING', `a segment of ${path} was replaced while the files were listed`)
+  }
   const { tail } = found
   const suffix = tail === null || upTo === 'proven' ? [] : await verifiedSuffix(environment, path, tail)
   // After the tail was read: every tick in it was given below the bound.

@@ -4,13 +4,16 @@
  */
 import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
-import { parseSegmentFileName, segmentFileName } from '../format/file-names.ts'
+import { manifestFileName, parseSegmentFileName, segmentFileName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
 import type { SegmentEntry } from '../log/log-view.ts'
 import { SegmentFiles } from '../segment/segment-file.ts'
 import { classifyTail, type TailVerdict } from './classify.ts'
 import { holdsFrame, pointNamed, scanTail, type TailFrame, type TailPoint, type TailScan } from './tail-scan.ts'
+
+/** Headers that are looked at for the segment before the tail, when that was written anew. */
+const REWRITTEN_LOOKS_MAX = 8
 
 export interface FoundTail {
   entry: SegmentEntry
@@ -68,7 +71,7 @@ export async function findSegments(
       id !== known.id,
   )
   // A segment with the base LSN of the first one, when that is the tail: a rival has named it.
-  const members = walked.has(first.id) ? [] : withoutRivals(before, first.id, walkedFirst.header)
+  const members = walked.has(first.id) ? [] : await withoutRivals(segments, before, first.id, walkedFirst.header)
   // The first segment belongs to the log also when its file is gone: a reader that comes to it is told.
   const isFirstGone = !walked.has(first.id) && members[0]?.id !== first.id
   const gone = isFirstGone ? [{ ...first, name: segmentFileName(first.baseLsn, first.id) }] : []
@@ -87,6 +90,20 @@ export async function findSegments(
     tail: tails[tails.length - 1]!,
     strays: strays.map(({ name }) => name),
   }
+}
+
+/**
+ * For who lists the files beside a writer: he has published since, and two of the files begin with the same LSN. One of
+ * them was written anew from the other, and the manifest that says which one counts was read too early.
+ */
+export function hasMoved(
+  { disk }: Environment,
+  directory: string,
+  { generation }: ManifestContent,
+  { entries }: FoundSegments,
+): boolean {
+  if (!entries.some(({ baseLsn }, index) => entries[index + 1]?.baseLsn === baseLsn)) return false
+  return disk.existsSync(`${directory}/${manifestFileName(generation + 1)}`)
 }
 
 /**
@@ -284,9 +301,19 @@ function listSegmentFiles(names: readonly string[]): SegmentFile[] {
  * A writer that was fenced may have named a segment just before the tail. The tail's own header tells its predecessor:
  * what stands between the two in the list is none of the log's.
  */
-function withoutRivals(before: readonly SegmentFile[], firstId: string, tail: SegmentHeader): readonly SegmentFile[] {
+async function withoutRivals(
+  segments: SegmentFiles,
+  before: readonly SegmentFile[],
+  firstId: string,
+  tail: SegmentHeader,
+): Promise<readonly SegmentFile[]> {
   const previousId = tail.previous?.id
-  const last = before.findIndex(({ id }) => id === previousId)
+  let last = before.findIndex(({ id }) => id === previousId)
+  // It was written anew: then its own header says which one it replaces. Few rivals can stand behind it.
+  for (let at = before.length - 1; last < 0 && at >= 0 && at >= before.length - REWRITTEN_LOOKS_MAX; at--) {
+    const header = await segments.header(before[at]!).catch(() => null)
+    if (header !== null && previousId !== undefined && header.replaced?.id === previousId) last = at
+  }
   const linked = last < 0 ? before : before.slice(0, last + 1)
   const first = linked.findIndex(({ id }) => id === firstId)
   return first < 0 ? linked : linked.slice(first)

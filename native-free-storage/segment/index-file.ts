@@ -177,6 +177,21 @@ export class SegmentIndexFile implements SegmentIndex {
     })
   }
 
+  /** Frames that hold a record or are a gap: each stands in the postings of its names. Throws IndexDamage. */
+  async countFrames(): Promise<number> {
+    return await this.#lookUp(async () => {
+      const { postingBlocks, postingCount } = this.header
+      const positions = new Float64Array(postingCount)
+      let count = 0
+      for (let block = 0; block < postingBlocks; block++) {
+        const stored = await this.#postingBlock(block)
+        positions.set(stored, count)
+        count += stored.length
+      }
+      return ascendingPositions(positions.subarray(0, count)).length
+    })
+  }
+
   /** The file is open for the time of a look-up only. */
   async #lookUp<T>(work: () => Promise<T>): Promise<T> {
     this.#users++

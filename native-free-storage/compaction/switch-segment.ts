@@ -1,0 +1,100 @@
+/**
+ * Puts a rewritten segment in the place of the old one. One manifest decides; a crash before it leaves the old segment,
+ * one after it the new one, and the next open removes the other. docs/decisions/0007.
+ *
+ * 1. A manifest says of the new file, which has a temporary name, that it is retired: an open that finds it takes it for
+ *    nothing.
+ * 2. Only then it gets its name; that it does not appear behind the back of a new owner is asked for just before.
+ * 3. The next manifest retires the old file instead of the new one.
+ * 4. The old file is removed, and then its name from the manifest.
+ */
+import { TidelogError } from '../errors.ts'
+import type { SegmentName } from '../format/file-names.ts'
+import type { ManifestContent } from '../format/manifest.ts'
+import type { ManifestStore } from '../log/manifest-store.ts'
+import { indexNameOf } from '../segment/index-file.ts'
+import type { RewrittenSegment } from '../segment/rewrite-segment.ts'
+import type { SegmentReference } from '../segment/segment-file.ts'
+import type { CompactionLog } from './segment-compaction.ts'
+
+export class SegmentSwitch {
+  readonly #log: CompactionLog
+  readonly #manifests: ManifestStore
+  readonly #old: SegmentReference
+  readonly #made: RewrittenSegment
+
+  constructor(log: CompactionLog, manifests: ManifestStore, old: SegmentReference, made: RewrittenSegment) {
+    this.#log = log
+    this.#manifests = manifests
+    this.#old = old
+    this.#made = made
+  }
+
+  /**
+   * Steps 1 to 3. The caller keeps truncations away meanwhile, and has looked that the old segment is in the log. Throws
+   * FENCED, DISK_FULL (the log is as it was), IO_FAILED.
+   */
+  async switch(): Promise<void> {
+    const { disk } = this.#log.environment
+    const { directory } = this.#log
+    const { name, temporaryName } = this.#made
+    try {
+      await this.#manifests.publish((content) => ({ ...content, retired: [...content.retired, retiredOf(this.#made)] }))
+      if (!(await this.#manifests.confirmNewest())) {
+        throw new TidelogError('FENCED', `another process has opened the log in ${directory}`)
+      }
+      await disk.rename(`${directory}/${temporaryName}`, `${directory}/${name}`)
+      await disk.syncDirectory(directory)
+      await this.#manifests.publish((content) => this.#switched(content))
+    } catch (error) {
+      await this.#takeBack()
+      throw error
+    }
+  }
+
+  /** Step 4. What cannot be removed now is removed by the next open. Throws as a manifest's publication does. */
+  async removeOld(): Promise<void> {
+    const { name, id } = this.#old
+    const { disk } = this.#log.environment
+    for (const file of [name, indexNameOf(name)]) await disk.unlink(`${this.#log.directory}/${file}`).catch(() => {})
+    await disk.syncDirectory(this.#log.directory)
+    await this.#forget(id)
+  }
+
+  /** Removes what was made, when it is certain that no manifest names it. */
+  async #takeBack(): Promise<void> {
+    if (this.#manifests.isDoubtful) return
+    await dropRewritten(this.#log, this.#made)
+    // Its name does no harm in the list: the next open takes it out.
+    await this.#forget(this.#made.id).catch(() => {})
+  }
+
+  async #forget(id: string): Promise<void> {
+    if (!this.#manifests.content.retired.some((retired) => retired.id === id)) return
+    await this.#manifests.publish((content) => ({
+      ...content,
+      retired: content.retired.filter((retired) => retired.id !== id),
+    }))
+  }
+
+  #switched(content: ManifestContent): ManifestContent {
+    const made = retiredOf(this.#made)
+    return {
+      ...content,
+      firstSegment: content.firstSegment?.id === this.#old.id ? made : content.firstSegment,
+      retired: [...content.retired.filter(({ id }) => id !== made.id), retiredOf(this.#old)],
+    }
+  }
+}
+
+/** Removes what no manifest names. */
+export async function dropRewritten({ environment, directory }: CompactionLog, made: RewrittenSegment): Promise<void> {
+  const { name, temporaryName } = made
+  for (const file of [temporaryName, name, indexNameOf(name)]) {
+    await environment.disk.unlink(`${directory}/${file}`).catch(() => {})
+  }
+}
+
+function retiredOf({ id, baseLsn }: Pick<SegmentReference, 'id' | 'baseLsn'>): SegmentName {
+  return { id, baseLsn }
+}
