@@ -181,7 +181,8 @@ async function refuseMissing(environment: Environment, directory: string): Promi
   )
 }
 
-class LocalLogStore implements LogStore {
+/** One log of the engine as a log store. `onClosed`: when it was closed. */
+export class LocalLogStore implements LogStore {
   readonly ownerTerm: number
   readonly #log: Log
   readonly #onClosed: () => void

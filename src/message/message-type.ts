@@ -157,6 +157,16 @@ export function isExclusive(type: number): boolean {
   return type !== 0 && EXCLUSIVE.has(type)
 }
 
+const WHOLE_PCHANNEL: ReadonlySet<number> = new Set([T.flushAll, T.alterWal, T.alterReplicateConfig])
+
+/**
+ * The vchannel that an exclusive message takes: its own; the empty name, the whole pchannel, for one without a vchannel
+ * and for FlushAll, AlterWAL and AlterReplicateConfig on whichever vchannel they stand.
+ */
+export function exclusiveScope(type: number, vchannel: string): string {
+  return WHOLE_PCHANNEL.has(type) ? '' : vchannel
+}
+
 /** Never delivered as a message. */
 export function isSystemType(type: number): boolean {
   return type !== 0 && HIDDEN.has(type)
