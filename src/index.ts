@@ -1,25 +1,39 @@
 /** `tidelog`: the client library and the daemon. The engine is `tidelog/storage`. */
 export { connect, DEFAULT_ADDRESS } from './client/connect.ts'
 export type {
+  ClientGroupStatus,
+  ClientProducerStatus,
+  ClientSpaceStatus,
+  ClientStatus,
+  ClientTransactionStatus,
+  ClientVchannel,
+} from './client/status-types.ts'
+export type {
   Appended,
   AppendedBatch,
   AppendOptions,
   AppendRecord,
+  BatchOptions,
   BatchTicket,
   Client,
-  ClientGroupStatus,
   ClientOptions,
-  ClientStatus,
-  ClientVchannel,
+  ConfirmedOptions,
   ConnectionEvent,
   ConsumedGap,
   ConsumedRecord,
   ConsumeOptions,
   ConsumePosition,
+  IdentifiedProducer,
   Producer,
+  ProducerOptions,
+  RecordPosition,
   RecordStream,
   RequestOptions,
+  SequencedAppend,
+  ThrottleEvent,
   Ticket,
+  Transaction,
+  TransactionOptions,
 } from './client/types.ts'
 export {
   type Daemon,

@@ -1,7 +1,9 @@
 /** A record as the caller gives it, checked before it joins those of others in a frame. */
 import { type RecordInput, vchannelNameFault } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
+import { HEADER_PROPERTY, KEY_BYTES_MAX, KEY_PROPERTY } from '../message/property-names.ts'
 import { nodeOnlyTypes } from '../protocol/node-only.ts'
+import { encodeRecordHeader } from './record-header.ts'
 import type { AppendRecord } from './types.ts'
 
 /** What a record costs beside its bytes: its row, its entry here. */
@@ -22,9 +24,13 @@ export function checkName(vchannel: string): void {
 }
 
 /** Throws INVALID_ARGUMENT or LIMIT_EXCEEDED, not written. */
-export function checkRecord(vchannel: string, record: AppendRecord): RecordInput {
+export function checkRecord(
+  vchannel: string,
+  record: AppendRecord,
+  { key, contextIndex }: { key?: string | undefined; contextIndex?: number | undefined } = {},
+): RecordInput {
   if (typeof record !== 'object' || record === null) throw refused('a record is an object')
-  const { type, properties, payload } = record
+  const { type, header, properties, payload } = record
   if (type !== undefined && (!Number.isInteger(type) || type < 0 || type > 65_535)) {
     throw refused(`the type ${String(type)} is not an integer from 0 to 65,535`)
   }
@@ -33,7 +39,21 @@ export function checkRecord(vchannel: string, record: AppendRecord): RecordInput
     throw refused('a payload is a Uint8Array, null or left out')
   }
   if (properties !== undefined) checkProperties(properties)
-  return { vchannel, type, properties, payload }
+  if (key === undefined && header === undefined) return { vchannel, type, properties, payload, contextIndex }
+  const all: Record<string, string> = { ...properties }
+  if (header !== undefined) all[HEADER_PROPERTY] = encodeRecordHeader(type ?? 0, header)
+  if (key !== undefined) all[KEY_PROPERTY] = checkedKey(key)
+  return { vchannel, type, properties: all, payload, contextIndex }
+}
+
+function checkedKey(key: string): string {
+  if (typeof key !== 'string' || !isWellFormed(key)) throw refused('an idempotency key is a string with a UTF-8 form')
+  const bytes = Buffer.byteLength(key)
+  if (bytes < 1) throw refused('an idempotency key is not empty')
+  if (bytes > KEY_BYTES_MAX) {
+    throw refused(`an idempotency key of ${bytes} bytes passes the limit of ${KEY_BYTES_MAX}`, 'LIMIT_EXCEEDED')
+  }
+  return key
 }
 
 function checkProperties(properties: Readonly<Record<string, string>>): void {

@@ -18,7 +18,9 @@ import { encodeMessage, type Message, MessageType, messageTypeName } from '../pr
 import { MessageParser } from '../protocol/message-parser.ts'
 import { Outbox } from '../protocol/outbox.ts'
 import { violation } from '../protocol/violation.ts'
+import { decodeThrottle, type Throttle } from '../protocol/wal-messages.ts'
 import { errorFromWire } from '../protocol/wire-error.ts'
+import { LaneNumbers } from './lane-numbers.ts'
 
 const WRITE_BUFFER_BYTES = 1024 * 1024
 const REQUEST_ID_MAX = 0xffff_ffff
@@ -31,6 +33,13 @@ export interface ConnectionSettings {
   name: string
   connectTimeoutMs: number
   pingIntervalMs: number
+}
+
+/** What a connection tells of itself. */
+export interface ConnectionEvents {
+  onLost(error: TidelogError<string>): void
+  onTick(tick: TickMessage): void
+  onThrottle(throttle: Throttle): void
 }
 
 /** Who waits for messages with a request id. */
@@ -49,13 +58,14 @@ interface Registered {
 
 export class ClientConnection {
   readonly welcome: Welcome
+  /** The producer numbers of PRODUCE that transactions and producers take in turn. */
+  readonly laneNumbers = new LaneNumbers()
   readonly #socket: Socket
   readonly #clock: ConnectionClock
   readonly #parser: MessageParser
   readonly #outbox: Outbox
   readonly #listeners = new Map<number, Registered>()
-  readonly #onLost: (error: TidelogError<string>) => void
-  readonly #onTick: (tick: TickMessage) => void
+  readonly #events: ConnectionEvents
   readonly #pingMs: number
   #nextId = 1
   /** HELLO was the first. */
@@ -67,16 +77,11 @@ export class ClientConnection {
   #goodbye: Goodbye | null = null
   #lost = false
 
-  private constructor(
-    greeted: Greeted,
-    settings: ConnectionSettings,
-    events: { onLost(error: TidelogError<string>): void; onTick(tick: TickMessage): void },
-  ) {
+  private constructor(greeted: Greeted, settings: ConnectionSettings, events: ConnectionEvents) {
     this.welcome = greeted.welcome
     this.#socket = greeted.socket
     this.#clock = settings.clock
-    this.#onLost = events.onLost
-    this.#onTick = events.onTick
+    this.#events = events
     this.#pingMs = Math.max(1, Math.min(settings.pingIntervalMs, Math.floor(greeted.welcome.idleTimeoutMs / 3)))
     this.#receivedMs = settings.clock.monotonicMs()
     this.#outbox = new Outbox(greeted.socket, {
@@ -97,7 +102,7 @@ export class ClientConnection {
   static async open(
     address: Address,
     settings: ConnectionSettings,
-    events: { onLost(error: TidelogError<string>): void; onTick(tick: TickMessage): void },
+    events: ConnectionEvents,
   ): Promise<ClientConnection> {
     return new ClientConnection(await greet(address, settings), settings, events)
   }
@@ -182,7 +187,10 @@ export class ClientConnection {
     this.#received++
     switch (message.type) {
       case MessageType.tick:
-        this.#onTick(decodeTick(message.meta))
+        this.#events.onTick(decodeTick(message.meta))
+        break
+      case MessageType.throttle:
+        this.#events.onThrottle(decodeThrottle(message.meta))
         break
       case MessageType.pong:
         break
@@ -235,9 +243,10 @@ export class ClientConnection {
     this.#socket.destroy()
     const listeners = [...this.#listeners.values()]
     this.#listeners.clear()
-    this.#onLost(error)
+    this.#events.onLost(error)
     const actedUpon = this.#goodbye === null ? Number.POSITIVE_INFINITY : this.#goodbye.received
     for (const { listener, ordinal } of listeners) listener.onLost(error, ordinal <= actedUpon)
+    this.laneNumbers.close()
   }
 }
 

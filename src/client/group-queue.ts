@@ -1,18 +1,20 @@
 /**
- * The appends of one group: gathered into frames while others are in flight, sent in order, settled in order. When a
- * frame fails, nothing more is sent until all that is in flight is answered; then what was not written goes again, with
- * a new generation (PROTOCOL 5).
+ * The plain appends of one group: gathered into frames while others are in flight, sent in order, settled in order. When
+ * a frame fails, nothing more is sent until all that is in flight is answered; then what was not written goes again, with
+ * a new generation (PROTOCOL 5), and so does what has an idempotency key and may be written: the node knows it then.
  */
-import { planBody, type RecordInput, writeBody } from '../../native-free-storage/index.ts'
-import { TidelogError } from '../errors.ts'
+import type { TidelogError } from '../errors.ts'
 import { ControlFields } from '../protocol/control-codec.ts'
-import { BODY_BYTES_MAX, RECORDS_MAX } from '../protocol/limits.ts'
+import { KEYED_RECORDS_MAX } from '../protocol/limits.ts'
 import { type Message, MessageType, messageTypeName } from '../protocol/message.ts'
-import { decodeProduced, PRODUCE_BODY_AT, writeProduce } from '../protocol/produce-messages.ts'
+import { decodeProduced, writeProduce } from '../protocol/produce-messages.ts'
 import { violation } from '../protocol/violation.ts'
-import { errorFromWire, fromFormatError } from '../protocol/wire-error.ts'
-import { type AppendEntry, failedBefore } from './append-entry.ts'
+import { errorFromWire } from '../protocol/wire-error.ts'
+import { type AppendEntry, givenUp, late, withOutcome } from './append-entry.ts'
 import type { ClientConnection } from './connection.ts'
+import { type EncodedFrame, encodeFrame } from './encode-frame.ts'
+import { learnTick } from './learn-tick.ts'
+import { PLAIN_PRODUCER } from './plain-producer.ts'
 import type { Session } from './session.ts'
 
 /** Singles are gathered up to here: larger frames gain nothing more. */
@@ -21,7 +23,6 @@ const GATHER_RECORDS = 8192
 const FRAMES_IN_FLIGHT = 4
 /** Batches of some MiB fill the line with two in flight. */
 const BYTES_IN_FLIGHT = 16 * 1024 * 1024
-const PRODUCER = 1
 /** Between two attempts at what the node refuses: at most 16 times the first pause, 0.8 to 1.6 s by default. */
 const PAUSE_DOUBLINGS_MAX = 4
 
@@ -48,6 +49,8 @@ export class GroupQueue {
   #scheduled = false
   #connecting = false
   #waitsForRoom = false
+  /** A keyed record waits for a tick of this group: none is known. Asked once. */
+  #tick: 'unknown' | 'asked' | 'answered' = 'unknown'
   readonly #pump = () => {
     this.#scheduled = false
     this.#send()
@@ -74,14 +77,14 @@ export class GroupQueue {
     }
     const keep = (entry: AppendEntry): boolean => {
       if (entry.settled) return false
-      if (entry.doomed) entry.fail(failedBefore())
-      else if (entry.deadlineMs <= nowMs) entry.fail(late('not-written', entry.refusal))
+      if (entry.doomed) entry.failBehind()
+      else if (entry.deadlineMs <= nowMs) failLate(entry)
       return !entry.settled
     }
     // What is in flight stands before what waits: a doomed one is told when its turn comes.
     if (this.#inFlight.size > 0) {
       for (const entry of this.#again.concat(this.#waiting.slice(this.#head))) {
-        if (entry.deadlineMs <= nowMs && !entry.settled) entry.fail(late('not-written', entry.refusal))
+        if (entry.deadlineMs <= nowMs && !entry.settled) failLate(entry)
       }
       return
     }
@@ -95,8 +98,8 @@ export class GroupQueue {
     this.#retryTimer?.cancel()
     for (const frame of this.#inFlight) for (const entry of frame.entries) entry.fail(withOutcome(error, 'unknown'))
     this.#inFlight.clear()
-    for (const entry of this.#again) entry.fail(withOutcome(error, 'not-written'))
-    for (const entry of this.#waiting.slice(this.#head)) entry.fail(withOutcome(error, 'not-written'))
+    for (const entry of this.#again) entry.fail(givenUp(entry, error))
+    for (const entry of this.#waiting.slice(this.#head)) entry.fail(givenUp(entry, error))
     this.#again = []
     this.#waiting = []
     this.#head = 0
@@ -161,15 +164,24 @@ export class GroupQueue {
     const entries: AppendEntry[] = []
     const bytesMax = Math.min(GATHER_BYTES, connection.welcome.bodyBytesMax / 2)
     let bytes = 0
+    let keyed = 0
+    let firstTriedAt = 0n
     while (this.#head < this.#waiting.length) {
       const entry = this.#waiting[this.#head]!
-      if (entry.doomed && !entry.settled) entry.fail(failedBefore())
+      if (entry.doomed && !entry.settled) entry.failBehind()
       if (entry.settled) {
         this.#head++
         continue
       }
       const single = entry.isBatch || entry.alone || entry.barrierTick > 0n
       if (entries.length > 0 && (single || bytes + entry.bytes > bytesMax || entries.length >= GATHER_RECORDS)) break
+      if (entry.isKeyed) {
+        if (!this.#knowsTick()) break
+        // The frame says one tick for all of its keys.
+        if (keyed > 0 && (keyed === KEYED_RECORDS_MAX || entry.firstTriedAt !== firstTriedAt)) break
+        firstTriedAt = entry.firstTriedAt
+        keyed++
+      }
       entries.push(entry)
       bytes += entry.bytes
       this.#head++
@@ -178,11 +190,32 @@ export class GroupQueue {
     return entries
   }
 
+  /** Whether a tick of the group is known, or nobody can say one; asks for it. */
+  #knowsTick(): boolean {
+    if (this.#tick === 'answered' || this.#session.ticks.of(this.#group) > 0n) return true
+    if (this.#tick === 'unknown') {
+      this.#tick = 'asked'
+      void learnTick(this.#session, this.#group).then(() => {
+        this.#tick = 'answered'
+        this.#schedule()
+      })
+    }
+    return false
+  }
+
   #sendFrame(connection: ClientConnection, entries: AppendEntry[]): void {
-    const message = this.#encode(connection, entries)
-    if (message === null) return
+    const encoded = this.#encode(connection, entries)
+    if (encoded === null) return
+    const { message, recordCount, bodyHash } = encoded
     const frame: InFlight = { entries, bytes: message.length }
-    for (const entry of entries) entry.sent = true
+    const nowTick = this.#session.ticks.of(this.#group)
+    let firstTriedAt = 0n
+    for (const entry of entries) {
+      entry.sent = true
+      if (!entry.isKeyed) continue
+      if (entry.sentAtTick === 0n) entry.sentAtTick = nowTick
+      firstTriedAt = entry.firstTriedAt
+    }
     this.#inFlight.add(frame)
     this.#bytesInFlight += frame.bytes
     const id = connection.listen({
@@ -196,42 +229,30 @@ export class GroupQueue {
         this.#failed(frame, withOutcome(error, actedUpon ? 'unknown' : 'not-written'))
       },
     })
-    writeProduce(message.bytes, id, { ...message.produce, generation: this.#generation })
-    connection.send(message.bytes)
+    writeProduce(message, id, {
+      group: this.#group,
+      producer: PLAIN_PRODUCER,
+      generation: this.#generation,
+      recordCount,
+      bodyHash,
+      barrierTick: entries[0]!.barrierTick,
+      firstTriedAt,
+    })
+    connection.send(message)
   }
 
   /** Null when none of the entries can be encoded: then they have failed. */
-  #encode(connection: ClientConnection, entries: AppendEntry[]): Encoded | null {
-    const limits = {
-      recordBytesMax: connection.welcome.recordBytesMax,
-      recordsMax: RECORDS_MAX,
-      bodyBytesMax: Math.min(connection.welcome.bodyBytesMax, BODY_BYTES_MAX),
-      vchannelBytesMax: 255,
-    }
-    const first = entries[0]!
+  #encode(connection: ClientConnection, entries: AppendEntry[]): EncodedFrame | null {
     try {
-      const records = first.isBatch
-        ? (first.records as readonly RecordInput[])
-        : entries.map((entry) => entry.records as RecordInput)
-      const plan = planBody(records, limits)
-      const bytes = Buffer.allocUnsafe(PRODUCE_BODY_AT + plan.bodyBytes)
-      const bodyHash = writeBody(plan, bytes, PRODUCE_BODY_AT)
-      const produce = {
-        group: this.#group,
-        producer: PRODUCER,
-        recordCount: plan.recordCount,
-        bodyHash,
-        barrierTick: first.barrierTick,
-      }
-      return { bytes, length: bytes.length, produce }
+      return encodeFrame(connection, entries, [])
     } catch (error) {
-      const known = asNotWritten(fromFormatError(error))
+      const known = error as TidelogError<string>
       // One of them is at fault: each goes alone, in its turn, and the one fails.
       if (entries.length > 1) {
         for (const entry of entries) entry.alone = true
         this.#waiting = entries.concat(this.#waiting.slice(this.#head))
         this.#head = 0
-      } else first.fail(known)
+      } else entries[0]!.fail(givenUp(entries[0]!, known))
       this.#schedule()
       return null
     }
@@ -248,17 +269,23 @@ export class GroupQueue {
     }
     if (answer.type !== MessageType.produced)
       throw violation(`PRODUCE was answered with ${messageTypeName(answer.type)}`)
-    const { firstLsn, lastLsn, firstTimeTick } = decodeProduced(answer.meta)
+    const { firstLsn, lastLsn, firstTimeTick, lastTimeTick, duplicate, duplicates } = decodeProduced(answer.meta)
+    this.#session.ticks.raise(this.#group, lastTimeTick)
     this.#pauses = 0
     let count = 0
     for (const entry of frame.entries) count += entry.count
-    if (lastLsn - firstLsn + 1 !== count) {
+    if (duplicates.length < count && lastLsn - firstLsn + 1 !== count) {
       this.#failed(frame, withOutcome(violation('PRODUCED names another number of records'), 'unknown'))
       throw violation('PRODUCED names another number of records')
     }
     let at = 0
+    let next = 0
     for (const entry of frame.entries) {
-      entry.succeed(firstLsn + at, firstTimeTick + BigInt(at))
+      const known = duplicates[next]
+      if (known !== undefined && known.row === at) {
+        next++
+        entry.succeed(known.lsn, known.timeTick, true)
+      } else entry.succeed(firstLsn + at, firstTimeTick + BigInt(at), duplicate)
       at += entry.count
     }
     this.#goOn()
@@ -270,17 +297,22 @@ export class GroupQueue {
     const others = frame.entries.length > 1
     for (const entry of frame.entries) {
       if (entry.settled) continue
-      if (notWritten && entry.doomed) {
-        entry.fail(failedBefore())
+      if (!notWritten && mayGoAgain(entry, error)) {
+        entry.mayBeWritten = true
+        if (entry.firstTriedAt === 0n) entry.firstTriedAt = entry.sentAtTick
+        entry.refusal = error
+        this.#again.push(entry)
+      } else if (notWritten && entry.doomed) {
+        entry.failBehind()
       } else if (notWritten && (error.retriable || others)) {
         // Refused for good, but in a frame with others: each is tried alone, so that one does not fail the rest.
         if (!error.retriable) entry.alone = true
         entry.sent = false
         entry.refusal = error
         this.#again.push(entry)
-      } else entry.fail(error)
+      } else entry.fail(notWritten ? givenUp(entry, error) : error)
     }
-    if (notWritten && error.retriable && error.code !== 'FAILED_BEFORE') this.#pause()
+    if (error.retriable && error.code !== 'FAILED_BEFORE' && error.code !== 'CONNECTION_LOST') this.#pause()
     else this.#goOn()
   }
 
@@ -313,39 +345,19 @@ export class GroupQueue {
   }
 }
 
-interface Encoded {
-  bytes: Buffer
-  length: number
-  produce: { group: number; producer: number; recordCount: number; bodyHash: bigint; barrierTick: bigint }
+function failLate(entry: AppendEntry): void {
+  entry.fail(late(entry.mayBeWritten ? 'unknown' : 'not-written', entry.refusal))
 }
 
-function late(outcome: 'unknown' | 'not-written', refusal: TidelogError<string> | null = null): TidelogError<string> {
-  const what = outcome === 'unknown' ? 'not acknowledged' : refusal === null ? 'not sent' : 'refused and not taken'
-  const why = refusal === null ? '' : `; the last refusal: ${refusal.code}: ${refusal.message}`
-  return new TidelogError<string>('TIMEOUT', `the record was ${what} in time${why}`, {
-    outcome,
-    retriable: outcome === 'not-written',
-    cause: refusal ?? undefined,
-  })
-}
-
-function withOutcome(error: TidelogError<string>, outcome: 'unknown' | 'not-written'): TidelogError<string> {
-  return new TidelogError<string>(error.code, error.message, {
-    outcome,
-    retriable: error.retriable,
-    cause: error.cause,
-  })
+/**
+ * The node knows the key if it was written, and is told since when it may have been: the same record can be sent again.
+ */
+function mayGoAgain(entry: AppendEntry, error: TidelogError<string>): boolean {
+  if (!entry.isKeyed || (entry.firstTriedAt === 0n && entry.sentAtTick === 0n)) return false
+  return error.retriable || error.code === 'TIMEOUT' || error.code === 'CONNECTION_LOST'
 }
 
 /** An answer without an outcome says nothing of what was written. */
 function asAnswer(error: TidelogError<string>): TidelogError<string> {
   return error.outcome === undefined ? withOutcome(error, 'unknown') : error
-}
-
-function asNotWritten(error: unknown): TidelogError<string> {
-  if (error instanceof TidelogError) return withOutcome(error as TidelogError<string>, 'not-written')
-  return new TidelogError<string>('INVALID_ARGUMENT', (error as Error).message, {
-    outcome: 'not-written',
-    cause: error,
-  })
 }

@@ -7,16 +7,17 @@ import {
   decodeCaughtUp,
   decodeFrame,
   encodeCredit,
-  frameMessageBytes,
   type TickMessage,
+  type TransactionPart,
+  type WireFrame,
 } from '../protocol/consume-messages.ts'
 import { ControlFields } from '../protocol/control-codec.ts'
 import { decodeConsuming, encodeConsume } from '../protocol/control-messages.ts'
-import { encodeMessage, type Message, MessageType, messageTypeName } from '../protocol/message.ts'
+import { encodeMessage, MESSAGE_HEADER_BYTES, type Message, MessageType, messageTypeName } from '../protocol/message.ts'
 import { violation } from '../protocol/violation.ts'
 import { errorFromWire } from '../protocol/wire-error.ts'
 import type { ClientConnection } from './connection.ts'
-import { ReceivedFrame } from './received-frame.ts'
+import { ReceivedFrame, type RecordFilter } from './received-frame.ts'
 import type { Session } from './session.ts'
 import type { ConsumedGap, ConsumePosition } from './types.ts'
 
@@ -27,6 +28,10 @@ export interface GroupStreamOptions {
   group: number
   vchannels: readonly string[]
   from: ConsumePosition
+  /** Only what has this tick or a greater one; of a transaction the commit's counts. */
+  fromTick: bigint
+  /** 0: as often as the node has them. */
+  ticksEveryMs: number
   types: readonly number[] | undefined
   untilCaughtUp: boolean
   /** Bytes of frames that are held at most, plus one frame. */
@@ -43,11 +48,14 @@ export class GroupStream {
   readonly #options: GroupStreamOptions
   readonly #names: ReadonlySet<string>
   readonly #types: ReadonlySet<number> | null
-  readonly #fromTick: bigint
   #connection: ClientConnection | null = null
   #id = 0
   /** The next LSN that is wanted; null while only a tick or a name of a position is known. */
   #position: number | null
+  /** So many records of the transaction that was committed at `position` were taken before. */
+  #taken = 0
+  /** So many of them have come on this connection. */
+  #seen = 0
   /** What the node had as its first record: a frame may hold older ones, which were truncated away. */
   #firstLsn = 0
   #until: number | null = null
@@ -70,8 +78,9 @@ export class GroupStream {
     this.group = options.group
     this.#names = new Set(options.vchannels)
     this.#types = options.types === undefined ? null : new Set(options.types)
-    this.#fromTick = typeof from === 'object' && 'timeTick' in from ? from.timeTick : 0n
-    this.#position = typeof from === 'object' && 'lsn' in from ? from.lsn : null
+    const isPlace = typeof from === 'object' && 'lsn' in from
+    this.#position = isPlace ? from.lsn : null
+    this.#taken = isPlace ? (from.skip ?? 0) : 0
   }
 
   /** Everything that was asked for has come, and what is held is the rest of it. */
@@ -135,7 +144,7 @@ export class GroupStream {
 
   /** Settles when the connection is lost or the consumer has ended; rejects with what ended it for good. */
   #run(connection: ClientConnection): Promise<void> {
-    const { vchannels, types, untilCaughtUp, windowBytes, from } = this.#options
+    const { vchannels, types, untilCaughtUp, windowBytes, ticksEveryMs } = this.#options
     return new Promise((resolve, reject) => {
       const id = connection.listen({
         onMessage: (message) => {
@@ -164,6 +173,7 @@ export class GroupStream {
       this.#id = id
       this.#connection = connection
       this.#covered = false
+      this.#seen = 0
       this.#owedBytes = 0
       this.#owedFrames = 0
       connection.send(
@@ -173,15 +183,31 @@ export class GroupStream {
           encodeConsume({
             group: this.group,
             vchannels: [...vchannels],
-            from: this.#position === null ? from : { lsn: this.#position },
+            from: this.#from(),
             types: types === undefined ? undefined : [...types],
             until: untilCaughtUp ? (this.#until ?? 'end') : undefined,
             bytes: Math.max(0, windowBytes - this.#heldBytes),
             frames: Math.max(0, FRAMES_MAX - this.#heldFrames),
+            ticksEveryMs: ticksEveryMs > 0 ? Math.ceil(ticksEveryMs) : undefined,
           }),
         ),
       )
     })
+  }
+
+  #from(): 'earliest' | 'latest' | { lsn: number } | { timeTick: bigint } {
+    const { from, fromTick } = this.#options
+    if (this.#position !== null) return { lsn: this.#position }
+    // Where nothing else is said, the node leaves out what is too old.
+    if (from === 'earliest' && fromTick > 0n) return { timeTick: fromTick }
+    return from
+  }
+
+  #advance(position: number): void {
+    if (this.#position !== null && position <= this.#position) return
+    this.#position = position
+    this.#taken = 0
+    this.#seen = 0
   }
 
   /** Returns true when nothing more comes on this connection. */
@@ -201,7 +227,7 @@ export class GroupStream {
         return false
       case MessageType.caughtUp: {
         const { lsn, timeTick } = decodeCaughtUp(meta)
-        this.#position = Math.max(this.#position ?? 0, lsn)
+        this.#advance(lsn)
         this.#covered = true
         this.#reach(timeTick)
         return false
@@ -221,30 +247,63 @@ export class GroupStream {
 
   #takeFrame({ meta, body }: Message): void {
     const wire = decodeFrame(meta, body.length)
-    const after = wire.baseLsn + (wire.gap === null ? wire.recordCount : wire.gap.count)
-    const messageBytes = frameMessageBytes(wire.sections.length, body.length)
+    const messageBytes = MESSAGE_HEADER_BYTES + meta.length + body.length
     const filter = {
       names: this.#names,
       types: this.#types,
       fromLsn: Math.max(this.#position ?? 0, this.#firstLsn),
-      fromTick: this.#fromTick,
+      fromTick: this.#options.fromTick,
       untilLsn: this.#until ?? LSN_MAX,
     }
+    if (wire.part !== null) {
+      this.#takePart(wire, wire.part, body, messageBytes, filter)
+      return
+    }
+    const after = wire.baseLsn + (wire.gap === null ? wire.recordCount : wire.gap.count)
     // A gap is told at once and takes no room here; what was delivered before a lost connection comes from nowhere.
     if (wire.gap !== null || after <= filter.fromLsn) {
       if (wire.gap !== null && after > filter.fromLsn) {
         const { count, reason } = wire.gap
         this.#options.onGap({ group: this.group, firstLsn: wire.baseLsn, count, reason })
       }
-      this.#connection?.send(encodeCredit(this.#id, { bytes: messageBytes, frames: 1 }))
-    } else {
-      const frame = ReceivedFrame.open(this.group, wire, body, messageBytes, filter)
-      this.#heldBytes += messageBytes
-      this.#heldFrames++
-      this.#lastHeld = frame
-      this.#options.onFrame(frame)
+      this.#giveBack(messageBytes)
+    } else this.#hold(ReceivedFrame.open(this.group, wire, body, messageBytes, filter))
+    this.#advance(after)
+  }
+
+  /** What was taken of the transaction before the connection was lost comes again, and is left out. */
+  #takePart(
+    wire: WireFrame,
+    { commitLsn, last }: TransactionPart,
+    body: Buffer,
+    messageBytes: number,
+    filter: RecordFilter,
+  ): void {
+    if (this.#position !== null && commitLsn < this.#position) {
+      this.#giveBack(messageBytes)
+      return
     }
-    this.#position = Math.max(this.#position ?? 0, after)
+    this.#advance(commitLsn)
+    const skip = Math.max(0, this.#taken - this.#seen)
+    const frame = ReceivedFrame.open(this.group, wire, body, messageBytes, filter, { before: this.#seen, skip })
+    this.#seen += frame.partRecords
+    if (frame.partRecords <= skip) this.#giveBack(messageBytes)
+    else {
+      this.#taken = this.#seen
+      this.#hold(frame)
+    }
+    if (last) this.#advance(commitLsn + 1)
+  }
+
+  #hold(frame: ReceivedFrame): void {
+    this.#heldBytes += frame.messageBytes
+    this.#heldFrames++
+    this.#lastHeld = frame
+    this.#options.onFrame(frame)
+  }
+
+  #giveBack(messageBytes: number): void {
+    this.#connection?.send(encodeCredit(this.#id, { bytes: messageBytes, frames: 1 }))
   }
 
   #takeEnd(meta: Buffer): boolean {

@@ -2,7 +2,16 @@
 import { TidelogError } from '../errors.ts'
 import { type AppendEntry, SubmitOrder } from './append-entry.ts'
 import type { Appends } from './appends.ts'
-import type { Appended, AppendedBatch, AppendOptions, AppendRecord, BatchTicket, Producer, Ticket } from './types.ts'
+import type {
+  Appended,
+  AppendedBatch,
+  AppendOptions,
+  AppendRecord,
+  BatchOptions,
+  BatchTicket,
+  Producer,
+  Ticket,
+} from './types.ts'
 
 export class VchannelProducer implements Producer {
   readonly vchannel: string
@@ -18,15 +27,15 @@ export class VchannelProducer implements Producer {
   async submit(record: AppendRecord, options: AppendOptions = {}): Promise<Ticket> {
     this.#checkOpen()
     const entry = this.#appends.append(this.vchannel, record, options, this.#order)
-    const room = this.#appends.room()
+    const room = this.#appends.room(this.vchannel, this.#order)
     if (room !== null) await room
     return new SubmittedTicket(entry)
   }
 
-  async submitBatch(records: readonly AppendRecord[], options: AppendOptions = {}): Promise<BatchTicket> {
+  async submitBatch(records: readonly AppendRecord[], options: BatchOptions = {}): Promise<BatchTicket> {
     this.#checkOpen()
     const entry = this.#appends.appendBatch(this.vchannel, records, options, this.#order)
-    const room = this.#appends.room()
+    const room = this.#appends.room(this.vchannel, this.#order)
     if (room !== null) await room
     return new SubmittedBatchTicket(entry)
   }
@@ -52,7 +61,7 @@ export class VchannelProducer implements Producer {
   }
 }
 
-class SubmittedTicket implements Ticket {
+export class SubmittedTicket implements Ticket {
   readonly #entry: AppendEntry
 
   constructor(entry: AppendEntry) {
@@ -64,7 +73,7 @@ class SubmittedTicket implements Ticket {
   }
 }
 
-class SubmittedBatchTicket implements BatchTicket {
+export class SubmittedBatchTicket implements BatchTicket {
   readonly #entry: AppendEntry
 
   constructor(entry: AppendEntry) {

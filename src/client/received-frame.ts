@@ -1,6 +1,10 @@
-/** A frame as it came: verified whole before anything of it is delivered, decoded record by record as it is iterated. */
+/**
+ * A frame as it came, or a part of a transaction: verified whole before anything of it is delivered, decoded record by
+ * record as it is iterated.
+ */
 import {
   type BodyHead,
+  decodeContext,
   decodeNodeSection,
   decodeProperties,
   FormatError,
@@ -10,9 +14,11 @@ import {
   verifySection,
 } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
-import type { WireFrame } from '../protocol/consume-messages.ts'
+import { isSystemType } from '../message/message-type.ts'
+import type { TransactionPart, WireFrame } from '../protocol/consume-messages.ts'
 import { paddedTo8 } from '../protocol/u64.ts'
-import type { ConsumedRecord } from './types.ts'
+import { ReceivedRecord } from './received-record.ts'
+import type { ConsumedRecord, RecordPosition } from './types.ts'
 
 const NO_BYTES = new Uint8Array(0)
 const NO_PROPERTIES: Readonly<Record<string, string>> = Object.freeze(Object.create(null))
@@ -28,11 +34,21 @@ export interface RecordFilter {
   untilLsn: number
 }
 
+/** Which records of its transaction came in parts before this one, and which were delivered before. */
+export interface PartPlace {
+  before: number
+  /** Of the records of this part, from the first one on. */
+  skip: number
+}
+
 export class ReceivedFrame {
   readonly group: number
   readonly baseLsn: number
   readonly lastLsn: number
+  /** Once the frame has been delivered, everything with a tick at or below it has; 0n: nothing can be said. */
   readonly lastTimeTick: bigint
+  /** Of a part: how many of its records were asked for, delivered before or not. Of a frame by itself 0. */
+  readonly partRecords: number
   /** What it took of the credit. */
   readonly messageBytes: number
   /** A watermark that came behind it. */
@@ -45,6 +61,13 @@ export class ReceivedFrame {
   readonly #body: Buffer
   readonly #filter: RecordFilter
   readonly #offsets: Uint32Array
+  /** Of each context whether it names a transaction; null: none does. */
+  readonly #inTransaction: readonly boolean[] | null
+  readonly #part: TransactionPart | null
+  /** Of a part: the rows that were asked for. */
+  readonly #rows: readonly number[]
+  readonly #before: number
+  /** The next row; of a part its index in `rows`. */
   #row = 0
 
   private constructor(input: {
@@ -56,13 +79,13 @@ export class ReceivedFrame {
     sectionAt: Float64Array
     messageBytes: number
     filter: RecordFilter
+    place: PartPlace
   }) {
-    const { wire, head, node } = input
+    const { wire, head, node, place } = input
     this.group = input.group
     this.baseLsn = wire.baseLsn
     this.lastLsn = wire.baseLsn + wire.recordCount - 1
     this.#baseTimeTick = wire.baseTimeTick
-    this.lastTimeTick = wire.baseTimeTick + BigInt(wire.recordCount - 1)
     this.messageBytes = input.messageBytes
     this.#head = head
     this.#voids = node.hasVoids ? node : null
@@ -70,10 +93,31 @@ export class ReceivedFrame {
     this.#body = input.body
     this.#filter = input.filter
     this.#offsets = head.rowOffsets()
+    const transactions = transactionsOf(head)
+    this.#inTransaction = transactions === null ? null : transactions.map((id) => id !== undefined)
+    const { part } = wire
+    this.#part = part
+    this.#before = place.before
+    if (part === null) {
+      this.lastTimeTick = wire.baseTimeTick + BigInt(wire.recordCount - 1)
+      this.#rows = []
+    } else {
+      this.lastTimeTick = part.last ? part.commitTick : 0n
+      this.#rows = this.#rowsOf(transactions, BigInt(part.transaction), part.commitTick)
+      this.#row = place.skip
+    }
+    this.partRecords = this.#rows.length
   }
 
   /** Throws FRAME_DAMAGED: what came is not what was produced. */
-  static open(group: number, wire: WireFrame, body: Buffer, messageBytes: number, filter: RecordFilter): ReceivedFrame {
+  static open(
+    group: number,
+    wire: WireFrame,
+    body: Buffer,
+    messageBytes: number,
+    filter: RecordFilter,
+    place: PartPlace = { before: 0, skip: 0 },
+  ): ReceivedFrame {
     try {
       const head = openBodyHead(body.subarray(0, wire.headLength), wire.bodyLength, wire.recordCount, wire.bodyHash)
       const nodeEnd = wire.headLength + wire.nodeLength
@@ -103,7 +147,7 @@ export class ReceivedFrame {
           throw damaged(wire, `the section of "${name}" is missing`)
       }
       const node = decodeNodeSection(nodeBytes, wire.recordCount)
-      return new ReceivedFrame({ group, wire, body, head, node, sectionAt, messageBytes, filter })
+      return new ReceivedFrame({ group, wire, body, head, node, sectionAt, messageBytes, filter, place })
     } catch (error) {
       if (error instanceof FormatError) throw damaged(wire, error.message, error)
       throw error
@@ -112,6 +156,7 @@ export class ReceivedFrame {
 
   /** The next record that was asked for, or null at the end. */
   next(): ConsumedRecord | null {
+    if (this.#part !== null) return this.#nextOfPart(this.#part)
     const head = this.#head
     const { names, types, fromLsn, fromTick, untilLsn } = this.#filter
     while (this.#row < head.recordCount) {
@@ -119,29 +164,69 @@ export class ReceivedFrame {
       const lsn = this.baseLsn + row
       if (lsn < fromLsn) continue
       if (lsn >= untilLsn) return null
-      if (types !== null && !types.has(head.type(row))) continue
-      const vchannelIndex = head.vchannelIndex(row)
-      const vchannel = head.vchannels[vchannelIndex]!
+      const type = head.type(row)
+      if (types !== null && !types.has(type)) continue
+      if (isSystemType(type)) continue
+      if (this.#inTransaction !== null && this.#isInTransaction(row)) continue
+      const vchannel = head.vchannels[head.vchannelIndex(row)]!
       if (vchannel !== '' && !names.has(vchannel)) continue
       if (this.#voids?.isVoid(row)) continue
       const timeTick = this.#baseTimeTick + BigInt(row)
       if (timeTick < fromTick) continue
-      const start = this.#sectionAt[vchannelIndex]! + this.#offsets[row]!
-      const payloadAt = start + head.propertiesLength(row)
-      return {
-        vchannel,
-        lsn,
-        timeTick,
-        type: head.type(row),
-        properties: payloadAt === start ? NO_PROPERTIES : this.#properties(start, payloadAt, lsn),
-        payload:
-          head.payloadLength(row) === 0
-            ? NO_BYTES
-            : this.#body.subarray(payloadAt, payloadAt + head.payloadLength(row)),
-        isNull: head.hasNullPayload(row),
-      }
+      return this.#record(row, timeTick, null, { lsn: lsn + 1 })
     }
     return null
+  }
+
+  #nextOfPart({ transaction, commitLsn, commitTick, last }: TransactionPart): ConsumedRecord | null {
+    if (this.#row >= this.#rows.length) return null
+    const index = this.#row++
+    const atEnd = last && index === this.#rows.length - 1
+    const position = atEnd ? { lsn: commitLsn + 1 } : { lsn: commitLsn, skip: this.#before + index + 1 }
+    return this.#record(this.#rows[index]!, commitTick, transaction, position)
+  }
+
+  /** The rows of a part that were asked for, all or none of them by the tick of the commit. */
+  #rowsOf(transactions: readonly (bigint | undefined)[] | null, transaction: bigint, commitTick: bigint): number[] {
+    const rows: number[] = []
+    const { names, types, fromTick } = this.#filter
+    if (transactions === null || commitTick < fromTick) return rows
+    const head = this.#head
+    for (let row = 0; row < head.recordCount; row++) {
+      const context = head.contextIndex(row)
+      if (context < 0 || transactions[context] !== transaction) continue
+      const type = head.type(row)
+      if ((types !== null && !types.has(type)) || isSystemType(type)) continue
+      const vchannel = head.vchannels[head.vchannelIndex(row)]!
+      if ((vchannel !== '' && !names.has(vchannel)) || this.#voids?.isVoid(row)) continue
+      rows.push(row)
+    }
+    return rows
+  }
+
+  #isInTransaction(row: number): boolean {
+    const context = this.#head.contextIndex(row)
+    return context >= 0 && this.#inTransaction![context]!
+  }
+
+  #record(row: number, timeTick: bigint, transaction: number | null, position: RecordPosition): ConsumedRecord {
+    const head = this.#head
+    const lsn = this.baseLsn + row
+    const vchannelIndex = head.vchannelIndex(row)
+    const start = this.#sectionAt[vchannelIndex]! + this.#offsets[row]!
+    const payloadAt = start + head.propertiesLength(row)
+    const payloadLength = head.payloadLength(row)
+    return new ReceivedRecord(
+      head.vchannels[vchannelIndex]!,
+      lsn,
+      timeTick,
+      head.type(row),
+      payloadAt === start ? NO_PROPERTIES : this.#properties(start, payloadAt, lsn),
+      payloadLength === 0 ? NO_BYTES : this.#body.subarray(payloadAt, payloadAt + payloadLength),
+      head.hasNullPayload(row),
+      transaction,
+      position,
+    )
   }
 
   #properties(from: number, to: number, lsn: number): Readonly<Record<string, string>> {
@@ -154,6 +239,18 @@ export class ReceivedFrame {
       })
     }
   }
+}
+
+/** Of each context the transaction that it names; null when none does. */
+function transactionsOf(head: BodyHead): (bigint | undefined)[] | null {
+  let any = false
+  const transactions: (bigint | undefined)[] = []
+  for (let index = 0; index < head.contextCount; index++) {
+    const { transaction } = decodeContext(head.context(index))
+    transactions.push(transaction)
+    if (transaction !== undefined) any = true
+  }
+  return any ? transactions : null
 }
 
 function damaged(wire: WireFrame, why: string, cause?: unknown): TidelogError<string> {

@@ -14,6 +14,8 @@ import type { ConsumedRecord, ConsumeOptions, ConsumePosition, RecordStream } fr
 
 const WINDOW_BYTES_MIN = 64 * 1024
 const RESOLVES_AT_A_TIME = 32
+const DAY_MS = 86_400_000
+const TICK_MAX = 2n ** 64n - 1n
 
 interface TickWaiter {
   tick: bigint
@@ -39,6 +41,9 @@ export class ConsumedRecords implements RecordStream, AsyncIterator<ConsumedReco
   #busy: Promise<unknown> | null = null
   #watermark = 0n
   #tickWaiters: TickWaiter[] = []
+  #nextTickMs = Number.NEGATIVE_INFINITY
+  /** What `onTick` has thrown. */
+  #tickError: { error: unknown } | null = null
 
   /** Throws INVALID_ARGUMENT and LIMIT_EXCEEDED. `onEnd` is called once, if it ever began. */
   constructor(
@@ -50,11 +55,20 @@ export class ConsumedRecords implements RecordStream, AsyncIterator<ConsumedReco
     const names = typeof vchannels === 'string' ? [vchannels] : [...new Set(vchannels)]
     if (names.length === 0) throw refused('a consumer needs a vchannel')
     for (const name of names) checkName(name)
-    const { limit, types, from } = options
+    const { limit, types, from, afterTick, ticksEveryMs } = options
     if (limit !== undefined && (!Number.isSafeInteger(limit) || limit < 0))
       throw refused('a limit is an integer from 0 on')
     if (types !== undefined) checkTypes(types)
     checkPosition(from)
+    if (afterTick !== undefined && !(typeof afterTick === 'bigint' && afterTick >= 0n && afterTick < TICK_MAX)) {
+      throw refused('afterTick is a bigint below 2^64 - 1')
+    }
+    if (
+      ticksEveryMs !== undefined &&
+      !(typeof ticksEveryMs === 'number' && ticksEveryMs >= 0 && ticksEveryMs <= DAY_MS)
+    ) {
+      throw refused(`ticksEveryMs is a number from 0 to ${DAY_MS}`)
+    }
     this.#session = session
     this.#vchannels = names
     this.#options = options
@@ -175,6 +189,7 @@ export class ConsumedRecords implements RecordStream, AsyncIterator<ConsumedReco
         this.#raiseWatermark()
       }
       if (this.#takeReady()) continue
+      if (this.#tickError !== null) throw this.#tickError.error
       const error = this.#firstError()
       if (error !== null) throw error
       if ([...this.#streams.values()].every((stream) => stream.done)) return null
@@ -200,7 +215,17 @@ export class ConsumedRecords implements RecordStream, AsyncIterator<ConsumedReco
 
   /** Learns the groups and begins to read them. Nothing was sent before. */
   async #open(): Promise<void> {
-    const { signal, from = 'earliest', types, untilCaughtUp = false, onGap } = this.#options
+    const {
+      signal,
+      from = 'earliest',
+      types,
+      untilCaughtUp = false,
+      onGap,
+      afterTick,
+      ticksEveryMs = 0,
+    } = this.#options
+    const atTick = typeof from === 'object' && 'timeTick' in from ? from.timeTick : 0n
+    const fromTick = afterTick !== undefined && afterTick >= atTick ? afterTick + 1n : atTick
     if (this.#session.closed !== null) throw this.#session.closed
     if (signal !== undefined) this.#stopListening = onAbort(signal, () => this.#wakeUp())
     this.#onBegin()
@@ -220,7 +245,9 @@ export class ConsumedRecords implements RecordStream, AsyncIterator<ConsumedReco
       const stream = new GroupStream({
         group,
         vchannels,
-        from,
+        from: typeof from === 'object' && 'timeTick' in from ? { timeTick: fromTick } : from,
+        fromTick,
+        ticksEveryMs,
         types,
         untilCaughtUp,
         windowBytes,
@@ -275,6 +302,21 @@ export class ConsumedRecords implements RecordStream, AsyncIterator<ConsumedReco
     if (lowest === null || lowest <= this.#watermark) return
     this.#watermark = lowest
     for (const waiter of this.#tickWaiters) if (waiter.tick <= lowest) waiter.resolve()
+    this.#tellTick(lowest)
+  }
+
+  #tellTick(timeTick: bigint): void {
+    const { onTick, ticksEveryMs = 0 } = this.#options
+    if (onTick === undefined || this.#ended) return
+    const nowMs = this.#session.settings.clock.monotonicMs()
+    if (nowMs < this.#nextTickMs) return
+    this.#nextTickMs = nowMs + ticksEveryMs
+    try {
+      onTick(timeTick)
+    } catch (error) {
+      this.#tickError ??= { error }
+      this.#wakeUp()
+    }
   }
 
   #wakeUp(): void {
@@ -311,9 +353,13 @@ function checkTypes(types: readonly number[]): void {
 function checkPosition(from: ConsumePosition | undefined): void {
   if (from === undefined || from === 'earliest' || from === 'latest') return
   if (typeof from === 'object' && from !== null) {
-    if ('lsn' in from && Number.isSafeInteger(from.lsn) && from.lsn >= 0) return
+    if ('lsn' in from && isCount(from.lsn) && (from.skip === undefined || isCount(from.skip))) return
     if ('timeTick' in from && typeof from.timeTick === 'bigint' && from.timeTick >= 0n && from.timeTick < 2n ** 64n)
       return
   }
-  throw refused('"from" is earliest, latest, { lsn } or { timeTick }')
+  throw refused('"from" is earliest, latest, { lsn, skip } or { timeTick }')
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0
 }

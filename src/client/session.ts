@@ -4,14 +4,17 @@ import type { Address } from '../protocol/address.ts'
 import type { TickMessage } from '../protocol/consume-messages.ts'
 import { BODY_BYTES_MAX, RECORD_BYTES_MAX } from '../protocol/limits.ts'
 import type { Message, MessageType } from '../protocol/message.ts'
+import type { Throttle } from '../protocol/wal-messages.ts'
 import { Backoff } from './backoff.ts'
 import { ClientConnection } from './connection.ts'
+import { KnownTicks } from './known-ticks.ts'
 import { abortable, type Settings } from './settings.ts'
 
 /** Hears of connections that come and go. */
 export interface SessionListener {
   onConnected?(connection: ClientConnection): void
   onTick?(tick: TickMessage): void
+  onThrottle?(throttle: Throttle): void
 }
 
 /** These say that trying again is of no use. */
@@ -25,6 +28,7 @@ interface Waiter {
 export class Session {
   readonly address: Address
   readonly settings: Settings
+  readonly ticks = new KnownTicks()
   readonly #listeners = new Set<SessionListener>()
   readonly #backoff: Backoff
   #connection: ClientConnection | null = null
@@ -176,7 +180,11 @@ export class Session {
       {
         onLost: (error) => this.#onLost(connection, error),
         onTick: (tick) => {
+          for (const { group, timeTick } of tick.groups) this.ticks.raise(group, timeTick)
           for (const listener of this.#listeners) listener.onTick?.(tick)
+        },
+        onThrottle: (throttle) => {
+          for (const listener of this.#listeners) listener.onThrottle?.(throttle)
         },
       },
     )

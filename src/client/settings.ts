@@ -3,7 +3,7 @@ import { TidelogError } from '../errors.ts'
 import { type ConnectionClock, systemClock } from '../protocol/clock.ts'
 import { NAME_BYTES_MAX } from '../protocol/limits.ts'
 import { onAbort } from './abort-listeners.ts'
-import type { ClientOptions, ConnectionEvent } from './types.ts'
+import type { ClientOptions, ConnectionEvent, ThrottleEvent } from './types.ts'
 
 const MiB = 1024 * 1024
 
@@ -24,6 +24,7 @@ export interface Settings {
   random: () => number
   clock: ConnectionClock
   onConnection: (event: ConnectionEvent) => void
+  onThrottle: (event: ThrottleEvent) => void
 }
 
 const numbers = {
@@ -49,6 +50,7 @@ export function settingsOf(options: ClientOptions): Settings {
     random: options.random ?? Math.random,
     clock: options.clock ?? systemClock,
     onConnection: options.onConnection ?? (() => {}),
+    onThrottle: options.onThrottle ?? (() => {}),
   }
   if (typeof settings.name !== 'string' || Buffer.byteLength(settings.name) > NAME_BYTES_MAX) {
     throw new TidelogError('INVALID_ARGUMENT', `the name of a client is a string of at most ${NAME_BYTES_MAX} bytes`)

@@ -239,13 +239,14 @@ describe('the client', () => {
     await refused(client.append('a', { payload: 'text' as unknown as Uint8Array }))
     await refused(client.append('a', { payload: Buffer.alloc(17 * 1024 * 1024) }), 'LIMIT_EXCEEDED')
     await refused(client.appendBatch('a', []))
-    await refused(
-      client.appendBatch(
-        'a',
-        Array.from({ length: 65_537 }, () => ({})),
-      ),
-      'LIMIT_EXCEEDED',
-    )
+    await refused(client.appendBatch('a', [{ type: 7 }, {}]))
+    await refused(client.append('a', {}, { idempotencyKey: '' }))
+    await refused(client.append('a', {}, { idempotencyKey: 'k'.repeat(257) }), 'LIMIT_EXCEEDED')
+    await refused(client.append('a', {}, { firstTriedAt: -1n }))
+    await refused(client.producer('a', { id: '' }))
+    await refused(client.begin('a', { keepaliveMs: -1 }))
+    const producer = await client.producer('a')
+    await refused(producer.submitBatch(Array.from({ length: 65_537 }, () => ({}))), 'LIMIT_EXCEEDED')
     await expect(connect('http://127.0.0.1:1')).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
     expect(node.vchannels()).toEqual([])
   })

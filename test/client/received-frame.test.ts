@@ -52,7 +52,7 @@ function sent(names: readonly string[], nodeSection = Buffer.alloc(0)): { wire: 
       nodeLength: nodeSection.length,
       bodyLength: whole.length,
       gap: null,
-    part: null,
+      part: null,
       sections,
     },
     body: Buffer.concat([head.bytes, nodeSection, ...pieces]),

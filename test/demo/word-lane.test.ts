@@ -27,7 +27,9 @@ class FatedLog {
   async #append(id: number): Promise<Appended> {
     const fate = this.#fates.shift() ?? 'acknowledged'
     if (fate === 'acknowledged' || fate === 'unknown, written') this.ids.push(id)
-    if (fate === 'acknowledged') return { lsn: this.ids.length - 1, timeTick: BigInt(this.ids.length) }
+    if (fate === 'acknowledged') {
+      return { lsn: this.ids.length - 1, timeTick: BigInt(this.ids.length), duplicate: false }
+    }
     const outcome = fate === 'not written' ? 'not-written' : 'unknown'
     throw new TidelogError<string>('CONNECTION_LOST', 'it was lost', { outcome, retriable: true })
   }

@@ -27,6 +27,9 @@ function record(lane: number, seq: number, lsn: number, changes: Partial<Consume
     properties,
     payload: payload ?? new Uint8Array(),
     isNull: payload === null,
+    header: undefined,
+    transaction: null,
+    position: { lsn: lsn + 1 },
     ...changes,
   }
 }

@@ -1,6 +1,6 @@
 /** `status`: what the daemon says of its groups (pchannels): health, positions, size. */
 import type { Command } from 'commander'
-import type { ClientGroupStatus, ClientSpaceStatus } from '../../client/types.ts'
+import type { ClientGroupStatus, ClientSpaceStatus } from '../../client/status-types.ts'
 import { type CommandContext, examples } from '../command-context.ts'
 import { ExitCode } from '../exit-codes.ts'
 import { bytesText } from '../notes.ts'

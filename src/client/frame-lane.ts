@@ -1,0 +1,510 @@
+/**
+ * The frames of one transaction, or of one producer with an identity. A frame that was sent is kept until it is answered,
+ * and sent again as it was, over lost connections and ambiguous answers: the node knows by its numbers what it has. All
+ * frames of a lane have their records numbered without a gap, so the frames behind a refused one are refused too; they
+ * go again, or are taken apart when the refusal is for good.
+ */
+import { TidelogError } from '../errors.ts'
+import { ControlFields } from '../protocol/control-codec.ts'
+import { type Message, MessageType, messageTypeName } from '../protocol/message.ts'
+import { decodeProduced, writeProduce } from '../protocol/produce-messages.ts'
+import { violation } from '../protocol/violation.ts'
+import { errorFromWire } from '../protocol/wire-error.ts'
+import { type AppendEntry, givenUp, late, withOutcome } from './append-entry.ts'
+import type { ClientConnection } from './connection.ts'
+import { encodeFrame } from './encode-frame.ts'
+import type { LaneNumber } from './lane-numbers.ts'
+import type { Session } from './session.ts'
+
+/** Singles are gathered up to here: larger frames gain nothing more. */
+const GATHER_BYTES = 1024 * 1024
+const GATHER_RECORDS = 8192
+/** Fewer than the node remembers of a producer or a transaction (256): each that is sent again is known there. */
+const FRAMES_IN_FLIGHT = 4
+const BYTES_IN_FLIGHT = 16 * 1024 * 1024
+const PAUSE_DOUBLINGS_MAX = 4
+
+/**
+ * These judge the frame or its lane: trying again gives the same answer. Everything else that befalls a frame that may be
+ * written is tried again until its time is over.
+ */
+const verdicts: ReadonlySet<string> = new Set([
+  'INVALID_ARGUMENT',
+  'INVALID_BODY',
+  'LIMIT_EXCEEDED',
+  'PRODUCER_FENCED',
+  'PRODUCER_UNKNOWN',
+  'PROTOCOL_VIOLATION',
+  'SEQUENCE_FORGOTTEN',
+  'SEQUENCE_GAP',
+  'SEQUENCE_STRADDLED',
+  'TICK_TOO_FAR_AHEAD',
+  'TRANSACTION_ABORTED',
+  'TRANSACTION_EXPIRED',
+  'TRANSACTION_STATE',
+  'WINDOW_LOST',
+])
+
+/** What a lane is of. */
+export interface LaneOwner {
+  readonly group: number
+  /** Of a frame whose first record has this number. */
+  context(first: number): Uint8Array
+  /** Of the meta of PRODUCE. */
+  transactionIndex(first: number): number
+  /** What a new connection has to be told before frames go on it; null: nothing. Rejects with a TidelogError. */
+  greet(connection: ClientConnection): Promise<void> | null
+  /** Whether a frame that is refused for good ends the lane; otherwise what follows it takes its numbers. */
+  readonly failsWhole: boolean
+  /** What those are told that fail with another record. */
+  othersError(error: TidelogError<string>): TidelogError<string>
+  /** Everything before this number is acknowledged. */
+  onAcknowledged(next: number): void
+  onEnded(error: TidelogError<string>): void
+}
+
+interface KeptFrame {
+  readonly entries: readonly AppendEntry[]
+  readonly first: number
+  readonly count: number
+  /** Records that were numbered before: its numbers are not the newest ones. */
+  readonly isRepeat: boolean
+  readonly message: Buffer
+  readonly bodyHash: bigint
+  readonly barrierTick: bigint
+  inFlight: boolean
+  mayBeWritten: boolean
+  refusal: TidelogError<string> | null
+}
+
+export class FrameLane {
+  readonly #session: Session
+  readonly #owner: LaneOwner
+  /** The number of the next record. */
+  #next: number
+  #waiting: AppendEntry[] = []
+  #head = 0
+  /** Without an answer that settles them, in the order of their numbers. */
+  #frames: KeptFrame[] = []
+  /** So many of them were sent on this connection in this generation. */
+  #sent = 0
+  #inFlight = 0
+  #bytesInFlight = 0
+  #number: LaneNumber | null = null
+  #connection: ClientConnection | null = null
+  /** One of the frames in flight was refused: nothing more is sent until all are answered. */
+  #recovering = false
+  /** The first one that was refused for good. */
+  #refused: KeptFrame | null = null
+  #ended: TidelogError<string> | null = null
+  #pauses = 0
+  #retryTimer: { cancel(): void } | null = null
+  #scheduled = false
+  /** A connection, its greeting, a number or room is waited for. */
+  #waits = false
+  readonly #pump = () => {
+    this.#scheduled = false
+    this.#send()
+  }
+
+  constructor(session: Session, owner: LaneOwner, first: number) {
+    this.#session = session
+    this.#owner = owner
+    this.#next = first
+  }
+
+  /** Why nothing is taken any more; null while it is. */
+  get ended(): TidelogError<string> | null {
+    return this.#ended
+  }
+
+  /** The connection on which the owner was greeted just now: frames go on it at once. */
+  greeted(connection: ClientConnection): void {
+    this.#connection = connection
+  }
+
+  push(entry: AppendEntry): void {
+    if (this.#ended !== null) {
+      entry.fail(withOutcome(this.#ended, 'not-written'))
+      return
+    }
+    this.#waiting.push(entry)
+    this.#schedule()
+  }
+
+  /** Ends the lane when one that may be written is late; those that were never sent are late for themselves. */
+  sweep(nowMs: number): void {
+    const first = this.#frames[0]
+    if (first?.entries.some((entry) => entry.deadlineMs <= nowMs && !entry.settled)) {
+      if (first.mayBeWritten || first.inFlight || this.#owner.failsWhole) {
+        this.#end(late('unknown', first.refusal), first.entries)
+        return
+      }
+      if (this.#inFlight === 0) this.#takeApart(0)
+    }
+    for (let index = this.#head; index < this.#waiting.length; index++) {
+      const entry = this.#waiting[index]!
+      if (entry.settled || entry.deadlineMs > nowMs) continue
+      entry.fail(late('not-written', entry.refusal))
+      if (this.#owner.failsWhole) {
+        this.#end(late('not-written', entry.refusal), [])
+        return
+      }
+    }
+  }
+
+  /** Nothing more is sent; what waits fails with `error`, what was sent is unknown. */
+  fail(error: TidelogError<string>): void {
+    this.#end(error, null)
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#ended !== null) return
+    this.#scheduled = true
+    queueMicrotask(this.#pump)
+  }
+
+  get #isEmpty(): boolean {
+    return this.#frames.length === 0 && this.#head === this.#waiting.length
+  }
+
+  #send(): void {
+    if (this.#ended !== null || this.#recovering || this.#waits || this.#isEmpty) return
+    if (this.#retryTimer !== null) return
+    const connection = this.#ready()
+    if (connection === null) return
+    while (this.#mayGo(connection)) {
+      if (this.#sent === this.#frames.length) {
+        const frame = this.#nextFrame(connection)
+        if (frame === null) break
+        this.#frames.push(frame)
+      }
+      this.#sendFrame(connection, this.#frames[this.#sent]!)
+      this.#sent++
+    }
+    this.#trim()
+  }
+
+  /** The connection, when it knows the owner and there is a number to send with; else waits for what is missing. */
+  #ready(): ClientConnection | null {
+    const { connection } = this.#session
+    if (connection === null) {
+      this.#waitFor(this.#session.connected())
+      return null
+    }
+    if (connection !== this.#connection) {
+      const greeting = this.#owner.greet(connection)
+      if (greeting !== null) {
+        this.#waitFor(
+          greeting.then(() => {
+            this.#connection = connection
+          }),
+        )
+        return null
+      }
+      this.#connection = connection
+    }
+    this.#number ??= connection.laneNumbers.take(this.#owner.group, () => this.#schedule())
+    return this.#number === null ? null : connection
+  }
+
+  #waitFor(promise: Promise<unknown>): void {
+    this.#waits = true
+    promise.then(
+      () => {
+        this.#waits = false
+        this.#schedule()
+      },
+      (error: TidelogError<string>) => {
+        this.#waits = false
+        if (this.#ended !== null) return
+        if (error.retriable && error.code !== 'SERVER_UNREACHABLE') {
+          // A connection that is lost while it greets; or a node that refuses for now.
+          if (error.code === 'CONNECTION_LOST') this.#schedule()
+          else this.#pause()
+        } else this.#end(error, null)
+      },
+    )
+  }
+
+  #mayGo(connection: ClientConnection): boolean {
+    if (this.#inFlight === 0) return true
+    const bytesMax = Math.min(BYTES_IN_FLIGHT, connection.welcome.produceBytesMax / 2)
+    if (this.#inFlight >= FRAMES_IN_FLIGHT || this.#bytesInFlight >= bytesMax) return false
+    if (connection.hasRoom) return true
+    this.#waitFor(connection.room())
+    return false
+  }
+
+  /** The next entries as a frame: a batch, one that goes alone, or singles up to a bound. Null: there are none. */
+  #nextFrame(connection: ClientConnection): KeptFrame | null {
+    for (;;) {
+      const entries = this.#gather(connection)
+      const head = entries[0]
+      if (head === undefined) return null
+      const first = head.sequence > 0 ? head.sequence : this.#next
+      try {
+        const { message, recordCount, bodyHash } = encodeFrame(connection, entries, [this.#owner.context(first)])
+        const isRepeat = first < this.#next
+        if (!isRepeat) this.#giveNumbers(entries)
+        return {
+          entries,
+          first,
+          count: recordCount,
+          isRepeat,
+          message,
+          bodyHash,
+          barrierTick: head.barrierTick,
+          inFlight: false,
+          mayBeWritten: false,
+          refusal: null,
+        }
+      } catch (error) {
+        this.#refuse(entries, error as TidelogError<string>)
+        if (this.#ended !== null) return null
+      }
+    }
+  }
+
+  #giveNumbers(entries: readonly AppendEntry[]): void {
+    for (const entry of entries) {
+      if (!this.#owner.failsWhole) entry.sequence = this.#next
+      this.#next += entry.count
+    }
+  }
+
+  #gather(connection: ClientConnection): AppendEntry[] {
+    const entries: AppendEntry[] = []
+    const bytesMax = Math.min(GATHER_BYTES, connection.welcome.bodyBytesMax / 2)
+    let bytes = 0
+    let next = this.#next
+    while (this.#head < this.#waiting.length) {
+      const entry = this.#waiting[this.#head]!
+      if (entry.doomed && !entry.settled) entry.failBehind()
+      if (!entry.settled && entry.sequence > next) entry.fail(gap(entry.sequence, next))
+      if (entry.settled) {
+        this.#head++
+        continue
+      }
+      const isRepeat = entry.sequence > 0 && entry.sequence < next
+      const single = entry.isBatch || entry.alone || entry.barrierTick > 0n || isRepeat
+      if (entries.length > 0 && (single || bytes + entry.bytes > bytesMax || entries.length >= GATHER_RECORDS)) break
+      entries.push(entry)
+      bytes += entry.bytes
+      next += entry.count
+      this.#head++
+      if (single) break
+    }
+    return entries
+  }
+
+  #trim(): void {
+    if (this.#head <= 4096 || this.#head * 2 <= this.#waiting.length) return
+    this.#waiting = this.#waiting.slice(this.#head)
+    this.#head = 0
+  }
+
+  #sendFrame(connection: ClientConnection, frame: KeptFrame): void {
+    frame.inFlight = true
+    for (const entry of frame.entries) entry.sent = true
+    this.#inFlight++
+    this.#bytesInFlight += frame.message.length
+    const id = connection.listen({
+      onMessage: (answer) => {
+        connection.forget(id)
+        this.#left(frame)
+        this.#answered(frame, answer)
+      },
+      onLost: (error, actedUpon) => {
+        this.#left(frame)
+        this.#unanswered(frame, withOutcome(error, actedUpon ? 'unknown' : 'not-written'))
+      },
+    })
+    const { group } = this.#owner
+    writeProduce(frame.message, id, {
+      group,
+      producer: this.#number!.number,
+      generation: this.#number!.generation,
+      recordCount: frame.count,
+      bodyHash: frame.bodyHash,
+      barrierTick: frame.barrierTick,
+      transactionIndex: this.#owner.transactionIndex(frame.first),
+    })
+    connection.send(frame.message)
+  }
+
+  #left(frame: KeptFrame): void {
+    frame.inFlight = false
+    this.#inFlight--
+    this.#bytesInFlight -= frame.message.length
+  }
+
+  #answered(frame: KeptFrame, answer: Message): void {
+    if (this.#ended !== null) {
+      this.#giveNumber()
+      return
+    }
+    if (answer.type === MessageType.error) {
+      const error = errorFromWire(ControlFields.decode('ERROR', answer.meta))
+      this.#unanswered(frame, error.outcome === undefined ? withOutcome(error, 'unknown') : error)
+      return
+    }
+    if (answer.type !== MessageType.produced) {
+      throw violation(`PRODUCE was answered with ${messageTypeName(answer.type)}`)
+    }
+    const { firstLsn, lastLsn, firstTimeTick, lastTimeTick } = decodeProduced(answer.meta)
+    if (lastLsn - firstLsn + 1 !== frame.count) {
+      this.#end(violation('PRODUCED names another number of records'), frame.entries)
+      throw violation('PRODUCED names another number of records')
+    }
+    this.#session.ticks.raise(this.#owner.group, lastTimeTick)
+    this.#pauses = 0
+    const index = this.#frames.indexOf(frame)
+    this.#frames.splice(index, 1)
+    this.#sent--
+    let at = 0
+    for (const entry of frame.entries) {
+      entry.succeed(firstLsn + at, firstTimeTick + BigInt(at), frame.isRepeat)
+      at += entry.count
+    }
+    if (!frame.isRepeat) this.#owner.onAcknowledged(frame.first + frame.count)
+    this.#goOn()
+  }
+
+  /** Refused, or its answer was lost. */
+  #unanswered(frame: KeptFrame, error: TidelogError<string>): void {
+    if (this.#ended !== null) {
+      this.#giveNumber()
+      return
+    }
+    if (error.outcome !== 'not-written') frame.mayBeWritten = true
+    frame.refusal = error
+    this.#recovering = true
+    const isVerdict = verdicts.has(error.code) || (!frame.mayBeWritten && !error.retriable)
+    if (isVerdict) this.#refused ??= frame
+    if (!isVerdict && error.code !== 'FAILED_BEFORE' && error.code !== 'CONNECTION_LOST') this.#pause()
+    else this.#goOn()
+  }
+
+  /** Not at once: what refused it needs time, and more of it the longer it refuses. */
+  #pause(): void {
+    const { clock, backoffMs, random } = this.#session.settings
+    if (this.#retryTimer !== null) return
+    const pauseMs = backoffMs * 2 ** Math.min(this.#pauses++, PAUSE_DOUBLINGS_MAX)
+    this.#retryTimer = clock.after(
+      pauseMs * (1 + random()),
+      () => {
+        this.#retryTimer = null
+        this.#goOn()
+      },
+      true,
+    )
+  }
+
+  /** Once everything in flight is answered, what has no answer goes again, before what waits. */
+  #goOn(): void {
+    if (this.#ended !== null) return
+    if (this.#recovering) {
+      if (this.#inFlight > 0 || (this.#retryTimer !== null && this.#refused === null)) return
+      this.#recovering = false
+      this.#sent = 0
+      if (this.#number !== null) this.#number.generation++
+      const refused = this.#refused
+      this.#refused = null
+      if (refused !== null && !this.#settleRefused(refused)) return
+    }
+    if (this.#inFlight === 0) this.#giveNumber()
+    this.#schedule()
+  }
+
+  #giveNumber(): void {
+    if (this.#number === null || this.#inFlight > 0) return
+    this.#connection?.laneNumbers.give(this.#owner.group, this.#number)
+    this.#number = null
+  }
+
+  /** Returns false when it has ended the lane. */
+  #settleRefused(frame: KeptFrame): boolean {
+    const error = frame.refusal!
+    if (frame.isRepeat) {
+      for (const entry of frame.entries) entry.fail(error)
+      this.#frames.splice(this.#frames.indexOf(frame), 1)
+      return true
+    }
+    if (frame.mayBeWritten || this.#owner.failsWhole || endsProducer.has(error.code)) {
+      this.#end(error, frame.entries)
+      return false
+    }
+    this.#takeApart(this.#frames.indexOf(frame))
+    // The entries of the refused frame stand in front again.
+    this.#waiting.splice(0, frame.entries.length)
+    this.#refuse(frame.entries, error)
+    return true
+  }
+
+  /** Frames from `index` on, none of which is written, become entries again, with other numbers. */
+  #takeApart(index: number): void {
+    const frames = this.#frames.splice(index)
+    const entries: AppendEntry[] = []
+    for (const frame of frames) {
+      if (!frame.isRepeat && frame.first < this.#next) this.#next = frame.first
+      for (const entry of frame.entries) {
+        entry.sent = false
+        entry.refusal = frame.refusal
+        if (!frame.isRepeat && !entry.explicitSequence) entry.sequence = 0
+        entries.push(entry)
+      }
+    }
+    this.#sent = Math.min(this.#sent, this.#frames.length)
+    this.#waiting = entries.concat(this.#waiting.slice(this.#head))
+    this.#head = 0
+  }
+
+  /** Not written for good: each goes alone, in its turn, so that one does not fail the rest; the one at fault fails. */
+  #refuse(entries: readonly AppendEntry[], error: TidelogError<string>): void {
+    if (entries.length > 1) {
+      for (const entry of entries) entry.alone = true
+      this.#waiting = entries.concat(this.#waiting.slice(this.#head))
+      this.#head = 0
+    } else {
+      entries[0]!.fail(withOutcome(error, 'not-written'))
+      if (this.#owner.failsWhole) this.#end(error, [])
+    }
+  }
+
+  /** `guilty`: whose failure it is; null: nobody's. The others may be told something else. */
+  #end(error: TidelogError<string>, guilty: readonly AppendEntry[] | null): void {
+    if (this.#ended !== null) return
+    this.#ended = error
+    this.#retryTimer?.cancel()
+    this.#retryTimer = null
+    const others = guilty === null ? error : this.#owner.othersError(error)
+    const frames = this.#frames
+    this.#frames = []
+    for (const frame of frames) {
+      const outcome = frame.mayBeWritten || frame.inFlight ? 'unknown' : 'not-written'
+      const told = withOutcome(frame.entries === guilty ? error : others, outcome)
+      for (const entry of frame.entries) entry.fail(told)
+    }
+    for (const entry of this.#waiting.slice(this.#head)) entry.fail(givenUp(entry, others))
+    this.#waiting = []
+    this.#head = 0
+    this.#giveNumber()
+    this.#owner.onEnded(error)
+  }
+}
+
+/** After these a producer can write no more, whatever the record. */
+const endsProducer: ReadonlySet<string> = new Set([
+  'PRODUCER_FENCED',
+  'PRODUCER_UNKNOWN',
+  'SEQUENCE_FORGOTTEN',
+  'SEQUENCE_GAP',
+  'SEQUENCE_STRADDLED',
+  'WINDOW_LOST',
+])
+
+function gap(sequence: number, next: number): TidelogError<string> {
+  const message = `the sequence ${sequence} does not follow the last one: ${next} is the next`
+  return new TidelogError<string>('SEQUENCE_GAP', message, { outcome: 'not-written' })
+}
