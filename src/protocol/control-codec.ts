@@ -4,6 +4,7 @@
  */
 // The entry without the native part.
 import { Packr } from 'msgpackr/pack'
+import { msgpackFault } from '../message/msgpack-walk.ts'
 import { violation } from './violation.ts'
 
 const DEPTH_MAX = 16
@@ -24,9 +25,8 @@ export function encodeControl(map: ControlMap): Buffer {
 
 /** Throws PROTOCOL_VIOLATION. */
 export function decodeControl(bytes: Buffer): ControlMap {
-  if (bytes.length === 0) throw violation('a control meta is empty')
-  if (!isMap(bytes[0]!)) throw violation('a control meta is not a map')
-  if (skip(bytes, 0, 0) !== bytes.length) throw violation('bytes stand behind a control meta')
+  const fault = msgpackFault(bytes, DEPTH_MAX)
+  if (fault !== null) throw violation(`a control meta: ${fault}`)
   let value: unknown
   try {
     value = packr.unpack(bytes)
@@ -36,85 +36,6 @@ export function decodeControl(bytes: Buffer): ControlMap {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw violation('a control meta is not a map')
   return value as ControlMap
-}
-
-function isMap(lead: number): boolean {
-  return (lead & 0xf0) === 0x80 || lead === 0xde || lead === 0xdf
-}
-
-/** Walks over the value at `at`; returns the offset behind it. */
-function skip(bytes: Buffer, at: number, depth: number): number {
-  if (depth > DEPTH_MAX) throw violation(`a control meta is more than ${DEPTH_MAX} levels deep`)
-  const lead = byteAt(bytes, at)
-  if (lead <= 0x7f || lead >= 0xe0) return at + 1
-  if (lead <= 0x8f) return skipItems(bytes, at + 1, lead & 0x0f, true, depth)
-  if (lead <= 0x9f) return skipItems(bytes, at + 1, lead & 0x0f, false, depth)
-  if (lead <= 0xbf) return within(bytes, at + 1 + (lead & 0x1f))
-  switch (lead) {
-    case 0xc0:
-    case 0xc2:
-    case 0xc3:
-      return at + 1
-    case 0xcc:
-    case 0xd0:
-      return within(bytes, at + 2)
-    case 0xcd:
-    case 0xd1:
-      return within(bytes, at + 3)
-    case 0xca:
-    case 0xce:
-    case 0xd2:
-      return within(bytes, at + 5)
-    case 0xcb:
-    case 0xcf:
-    case 0xd3:
-      return within(bytes, at + 9)
-    case 0xc4:
-    case 0xd9:
-      return within(bytes, at + 2 + byteAt(bytes, at + 1))
-    case 0xc5:
-    case 0xda:
-      within(bytes, at + 3)
-      return within(bytes, at + 3 + bytes.readUInt16BE(at + 1))
-    case 0xc6:
-    case 0xdb:
-      within(bytes, at + 5)
-      return within(bytes, at + 5 + bytes.readUInt32BE(at + 1))
-    case 0xdc:
-    case 0xde:
-      within(bytes, at + 3)
-      return skipItems(bytes, at + 3, bytes.readUInt16BE(at + 1), lead === 0xde, depth)
-    case 0xdd:
-    case 0xdf:
-      within(bytes, at + 5)
-      return skipItems(bytes, at + 5, bytes.readUInt32BE(at + 1), lead === 0xdf, depth)
-    default:
-      throw violation(`a control meta holds the msgpack type ${lead.toString(16)}, which is not used`)
-  }
-}
-
-function skipItems(bytes: Buffer, from: number, count: number, map: boolean, depth: number): number {
-  let at = from
-  for (let index = 0; index < count; index++) {
-    if (map) {
-      const lead = byteAt(bytes, at)
-      if (!((lead & 0xe0) === 0xa0 || lead === 0xd9 || lead === 0xda)) throw violation('a key is not a string')
-      at = skip(bytes, at, depth + 1)
-    }
-    at = skip(bytes, at, depth + 1)
-  }
-  return at
-}
-
-function byteAt(bytes: Buffer, at: number): number {
-  const byte = bytes[at]
-  if (byte === undefined) throw violation('a control meta is cut off')
-  return byte
-}
-
-function within(bytes: Buffer, end: number): number {
-  if (end > bytes.length) throw violation('a control meta is cut off')
-  return end
 }
 
 /** Reads the fields of a decoded map, each checked. Throws PROTOCOL_VIOLATION naming the message and the field. */
