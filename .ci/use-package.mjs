@@ -32,7 +32,7 @@ try {
 console.log(`the package works on Node ${process.version}`)
 
 async function importAndRequire() {
-  const nameOf = { tidelog: 'connect', 'tidelog/storage': 'openLog' }
+  const nameOf = { tidelog: 'connect', 'tidelog/storage': 'openLog', 'tidelog/wal': 'openWal' }
   for (const [specifier, name] of Object.entries(nameOf)) {
     const imported = await import(specifier)
     assert.equal(typeof imported[name], 'function', `import of ${specifier} gives ${name}`)

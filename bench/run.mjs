@@ -12,12 +12,13 @@ import { importEngine } from './harness/build.mjs'
 import { Context } from './harness/context.mjs'
 import { machineFacts, printFacts, printLoad } from './harness/machine.mjs'
 import { open } from './open.mjs'
+import { pipeline } from './pipeline.mjs'
 import { single } from './single.mjs'
 import { sustained } from './sustained.mjs'
 import { tail } from './tail.mjs'
 import { vchannel } from './vchannel.mjs'
 
-const benches = [append, burst, sustained, single, catchUp, tail, open, vchannel]
+const benches = [append, burst, sustained, single, pipeline, catchUp, tail, open, vchannel]
 const here = dirname(fileURLToPath(import.meta.url))
 
 const usage = `npm run bench -- [NAME…] [--seconds N] [--rounds N] [--dir DIR] [--json FILE]
@@ -83,7 +84,8 @@ for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) {
 }
 
 try {
-  const engine = await importEngine(resolve(options.dist))
+  const dist = resolve(options.dist)
+  const engine = await importEngine(dist)
   const commandLine = ['npm run bench --', ...process.argv.slice(2)].join(' ')
   console.log(commandLine)
   const machine = await machineFacts(engine, root)
@@ -97,7 +99,7 @@ try {
   for (const { name, run } of benches.filter((bench) => names.length === 0 || names.includes(bench.name))) {
     const directory = join(root, name)
     mkdirSync(directory)
-    const context = new Context({ engine, way, seconds, rounds, directory })
+    const context = new Context({ engine, dist, way, seconds, rounds, directory })
     const began = performance.now()
     await run(context)
     context.noteDisk()

@@ -6,6 +6,8 @@ import { printTable } from './table.mjs'
 export class Context {
   /** The engine's border. @type {any} */
   engine
+  /** The build that is measured. @type {string} */
+  dist
   /** How the engine writes: what its probe found. @type {any} */
   way
   /** Length of one measured round. @type {number | undefined} */
@@ -18,8 +20,9 @@ export class Context {
   tables = []
   diskBytesMax = 0
 
-  constructor({ engine, way, seconds, rounds, directory }) {
+  constructor({ engine, dist, way, seconds, rounds, directory }) {
     this.engine = engine
+    this.dist = dist
     this.way = way
     this.seconds = seconds
     this.rounds = rounds

@@ -2,9 +2,12 @@ import { loadChecksum, openBodyHead, planBody, type RecordInput, writeBody } fro
 import type { EncodedBody } from '../../src/log-store/log-store.ts'
 
 /** A body as a producer encodes it and a node has checked it. */
-export async function encodeBody(records: readonly RecordInput[]): Promise<EncodedBody> {
+export async function encodeBody(
+  records: readonly RecordInput[],
+  contexts: readonly Uint8Array[] = [],
+): Promise<EncodedBody> {
   await loadChecksum()
-  const plan = planBody(records)
+  const plan = planBody(records, undefined, contexts)
   const bytes = Buffer.alloc(plan.bodyBytes)
   const hash = writeBody(plan, bytes, 0)
   return { bytes, hash, head: openBodyHead(bytes, bytes.length, plan.recordCount, hash) }

@@ -1,0 +1,188 @@
+/**
+ * Messages of this process on their way into the log. The short way is for plain ones, which nothing has to be asked
+ * about: one hold of the lock, and the store's promise. All others go past the stages.
+ */
+import type { EncodedBody, LogStore } from '../../log-store/log-store.ts'
+import { isExclusive } from '../../message/message-type.ts'
+import type { MutableMessage } from '../types.ts'
+import { NO_OPTIONS, type SharedContext, type UnitOptions, unitOfBody, unitOfMessages } from '../unit.ts'
+import type { AdmissionGate } from './admission-gate.ts'
+import type { AppendPipeline, StartedAppend } from './append-pipeline.ts'
+import type { ExclusiveLock } from './exclusive-lock.ts'
+import type { UnitResult } from './interceptor.ts'
+import { checkMessage } from './limits.ts'
+import { messagesOfBody } from './messages-of-body.ts'
+import { copiesOf, type UserInterceptors } from './user-interceptors.ts'
+
+export interface AppenderStatistics {
+  /** Frames, records and bytes that were acknowledged; repeats are not among them. */
+  appends: number
+  records: number
+  bytes: number
+  /** Appends that were refused or failed. */
+  failed: number
+  /** Records that were in the log before. */
+  duplicates: number
+}
+
+export class MessageAppender {
+  readonly #store: LogStore
+  readonly #gate: AdmissionGate
+  readonly #lock: ExclusiveLock
+  readonly #users: UserInterceptors
+  readonly #pipeline: AppendPipeline
+  readonly #counts: AppenderStatistics = { appends: 0, records: 0, bytes: 0, failed: 0, duplicates: 0 }
+
+  constructor(
+    store: LogStore,
+    gate: AdmissionGate,
+    lock: ExclusiveLock,
+    users: UserInterceptors,
+    pipeline: AppendPipeline,
+  ) {
+    this.#store = store
+    this.#gate = gate
+    this.#lock = lock
+    this.#users = users
+    this.#pipeline = pipeline
+  }
+
+  statistics(): AppenderStatistics {
+    return { ...this.#counts }
+  }
+
+  /**
+   * The short way, of messages that `checkMessage` has passed: null where there is none for them. `bytes`: of all.
+   * Throws RATE_LIMITED.
+   */
+  short<T>(
+    messages: readonly MutableMessage[],
+    bytes: number,
+    options: UnitOptions,
+    answer: (firstLsn: number, lastLsn: number, firstTimeTick: bigint, lastTimeTick: bigint) => T,
+  ): Promise<T> | null {
+    if (this.#users.hasBefore || this.#users.hasAfter || !this.#gate.isOpen) return null
+    const { vchannel } = messages[0]!
+    for (let index = 0; index < messages.length; index++) {
+      const message = messages[index]!
+      if (message.header !== undefined || message.vchannel !== vchannel) return null
+      if (message.type !== undefined && message.type !== 0 && isExclusive(message.type)) return null
+    }
+    if (!this.#lock.tryShared(vchannel)) return null
+    this.#pipeline.begin()
+    const { barrierTick, signal } = options
+    const plain = barrierTick === 0n && signal === undefined
+    const counts = this.#counts
+    return this.#store.appendRecords(messages, plain ? undefined : { barrierTick, signal }).then(
+      (range) => {
+        this.#lock.leaveShared(vchannel)
+        counts.appends++
+        counts.records += messages.length
+        counts.bytes += bytes
+        this.#pipeline.end()
+        return answer(range.firstLsn, range.lastLsn, range.firstTimeTick, range.lastTimeTick)
+      },
+      (error: unknown) => {
+        this.#lock.leaveShared(vchannel)
+        counts.failed++
+        this.#pipeline.end()
+        throw error
+      },
+    )
+  }
+
+  /** Past all stages. Never throws. */
+  append(
+    messages: readonly MutableMessage[],
+    bytes: number,
+    key: string | undefined,
+    shared: SharedContext | null,
+    options: UnitOptions = NO_OPTIONS,
+  ): StartedAppend {
+    const own = this.#users.hasBefore ? copiesOf(messages) : [...messages]
+    return this.#start(bytes, own, options, () => {
+      // An interceptor may have changed them.
+      let length = bytes
+      if (this.#users.hasBefore) {
+        length = 0
+        for (let index = 0; index < own.length; index++) length += checkMessage(own[index]!, index)
+      }
+      return unitOfMessages(own, length, key, shared, options)
+    })
+  }
+
+  /** A body that a client encoded. Never throws. */
+  appendBody(body: EncodedBody, transactionIndex: number | null, options: UnitOptions = NO_OPTIONS): StartedAppend {
+    const messages = this.#users.hasBefore || this.#users.hasAfter ? messagesOfBody(body) : null
+    return this.#start(body.bytes.length, messages, options, () => unitOfBody(body, transactionIndex, options))
+  }
+
+  #start(
+    bytes: number,
+    messages: readonly MutableMessage[] | null,
+    options: UnitOptions,
+    makeUnit: () => ReturnType<typeof unitOfBody>,
+  ): StartedAppend {
+    this.#pipeline.begin()
+    let isIn = false
+    const run = (): StartedAppend => {
+      const unit = makeUnit()
+      return this.#pipeline.run(unit, (result) => this.#count(unit.bytes, messages, result))
+    }
+    const asked = (): Promise<void> | undefined =>
+      messages === null ? undefined : this.#users.before(messages, options.barrierTick)
+    const over = () => {
+      if (isIn) this.#gate.release(bytes)
+      this.#pipeline.end()
+    }
+    let started: StartedAppend
+    try {
+      const admitted = this.#gate.isOpen ? null : this.#gate.enter(bytes, options.signal)
+      isIn = !this.#gate.isOpen
+      const waiting =
+        admitted === null
+          ? asked()
+          : admitted.then(asked, (error: unknown) => {
+              // It has left the gate by itself.
+              isIn = false
+              throw error
+            })
+      started = waiting === undefined ? run() : later(waiting.then(run))
+    } catch (error) {
+      started = { entered: null, settled: Promise.reject(error) }
+    }
+    const settled = started.settled.then(
+      (result) => {
+        if (result.duplicate) this.#counts.duplicates += result.range.lastLsn - result.range.firstLsn + 1
+        over()
+        return result
+      },
+      (error: unknown) => {
+        this.#counts.failed++
+        over()
+        throw error
+      },
+    )
+    return { entered: started.entered, settled }
+  }
+
+  /** It is durable. In LSN order. */
+  #count(bytes: number, messages: readonly MutableMessage[] | null, result: UnitResult): void {
+    const { firstLsn, lastLsn } = result.range
+    this.#counts.appends++
+    this.#counts.records += lastLsn - firstLsn + 1 - result.duplicates.length
+    this.#counts.bytes += bytes
+    this.#counts.duplicates += result.duplicates.length
+    if (messages !== null && this.#users.hasAfter) this.#users.after(messages, result)
+  }
+}
+
+/** An append that begins when something else has settled. */
+function later(begun: Promise<StartedAppend>): StartedAppend {
+  const settled = begun.then(({ settled: inner }) => inner)
+  const entered = begun.then(
+    ({ entered: inner }) => inner ?? undefined,
+    () => undefined,
+  )
+  return { entered, settled }
+}

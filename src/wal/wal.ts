@@ -1,0 +1,309 @@
+/**
+ * One pchannel's write-ahead log: frames with meaning. Appends go through the pipeline (pipeline/), which decides what is
+ * written; what is written decides everything else, so that an opening reads the same state back (state/).
+ */
+import { type Clock, loadChecksum, nodeEnvironment } from '../../native-free-storage/index.ts'
+import { TidelogError } from '../errors.ts'
+import type { EncodedBody, LogStore, LogStoreStatus } from '../log-store/log-store.ts'
+import { ConfirmedTicks } from './confirmed.ts'
+import { Admission, type AdmissionLimits, type AdmissionStatistics, type ThrottleState } from './pipeline/admission.ts'
+import { AdmissionGate } from './pipeline/admission-gate.ts'
+import { AppendPipeline, type StartedAppend } from './pipeline/append-pipeline.ts'
+import { ExclusiveLock } from './pipeline/exclusive-lock.ts'
+import type { Stage } from './pipeline/interceptor.ts'
+import { checkKey, checkMessage, checkTick, invalid } from './pipeline/limits.ts'
+import { type AppenderStatistics, MessageAppender } from './pipeline/message-appender.ts'
+import { type OnInterceptorError, UserInterceptors } from './pipeline/user-interceptors.ts'
+import type { MutableMessage, UserInterceptor, WalAppended, WalAppendedBatch, WalAppendOptions } from './types.ts'
+import { NO_OPTIONS, type UnitOptions } from './unit.ts'
+
+export interface WalOptions {
+  /** For messages: "pchannel 3". Default "the log". */
+  name?: string | undefined
+  clock?: Clock | undefined
+  interceptors?: readonly UserInterceptor[] | undefined
+  /** Told what an `afterAppend` threw. */
+  onInterceptorError?: OnInterceptorError | undefined
+  /** How often the watermark is looked at for those who wait for it, from 1 ms. Default 10. */
+  timeTickIntervalMs?: number | undefined
+  /** How long an append waits for an exclusive message, or one for its turn, before TIMEOUT. Default 30,000. */
+  exclusiveWaitMs?: number | undefined
+  /** Rate and memory of this pchannel. Default: no bound. */
+  admission?: AdmissionLimits | undefined
+  /** What this pchannel shares with the others of the node. */
+  nodeAdmission?: Admission | undefined
+  /** A batch of one vchannel whose payloads and properties are more than this becomes a transaction. Default 16 MiB. */
+  frameBytesMax?: number | undefined
+}
+
+export interface WalStatistics extends AppenderStatistics {
+  /** Appends that had to wait for an exclusive message, and those that do now. */
+  exclusiveWaits: number
+  exclusiveWaiting: number
+  /** Thrown by an `afterAppend`. */
+  interceptorErrors: number
+  admission: AdmissionStatistics
+}
+
+export interface WalStatus extends LogStoreStatus {
+  firstLsn: number
+  nextLsn: number
+  throttle: ThrottleState
+  statistics: WalStatistics
+}
+
+export interface AppendBodyOptions {
+  barrierTick?: bigint | undefined
+  /** A tick that the client knew when it first tried the keys of the body; 0n: not said. */
+  firstTriedAt?: bigint | undefined
+  /** Index, in its transaction, of the first record of the body. */
+  transactionIndex?: number | undefined
+  signal?: AbortSignal | undefined
+}
+
+const INTERVAL_MS = 10
+const EXCLUSIVE_WAIT_MS = 30_000
+const EXCLUSIVE_WAITERS_MAX = 65_536
+const FRAME_BYTES_MAX = 16 * 1024 * 1024
+
+export class Wal implements AsyncDisposable {
+  readonly #store: LogStore
+  readonly #bound: Admission
+  readonly #lock: ExclusiveLock
+  readonly #users: UserInterceptors
+  readonly #pipeline: AppendPipeline
+  readonly #appender: MessageAppender
+  readonly #confirmed: ConfirmedTicks
+  readonly #frameBytesMax: number
+  #closing: Promise<void> | null = null
+
+  private constructor(store: LogStore, options: WalOptions) {
+    const clock = options.clock ?? nodeEnvironment().clock
+    this.#store = store
+    this.#frameBytesMax = options.frameBytesMax ?? FRAME_BYTES_MAX
+    this.#bound = new Admission(clock, options.name ?? 'the log', options.admission)
+    const bounds = options.admission === undefined ? [] : [this.#bound]
+    if (options.nodeAdmission !== undefined) bounds.push(options.nodeAdmission)
+    const gate = new AdmissionGate(clock, bounds)
+    this.#lock = new ExclusiveLock(clock, {
+      waitMs: options.exclusiveWaitMs ?? EXCLUSIVE_WAIT_MS,
+      waitersMax: EXCLUSIVE_WAITERS_MAX,
+    })
+    this.#users = new UserInterceptors(options.interceptors ?? [], options.onInterceptorError ?? (() => {}))
+    const stages: Stage[] = []
+    this.#pipeline = new AppendPipeline(store, this.#lock, stages, () => {})
+    this.#appender = new MessageAppender(store, gate, this.#lock, this.#users, this.#pipeline)
+    const intervalMs = options.timeTickIntervalMs ?? INTERVAL_MS
+    this.#confirmed = new ConfirmedTicks(
+      clock,
+      intervalMs,
+      () => store.watermark(),
+      () => failureOf(store),
+    )
+  }
+
+  /** Rebuilds the state; nothing is admitted before it has reached the log's end. */
+  static async open(store: LogStore, options: WalOptions = {}): Promise<Wal> {
+    await loadChecksum()
+    checkOptions(options)
+    return new Wal(store, options)
+  }
+
+  get ownerTerm(): number {
+    return this.#store.ownerTerm
+  }
+
+  get firstLsn(): number {
+    return this.#store.firstLsn
+  }
+
+  get nextLsn(): number {
+    return this.#store.nextLsn
+  }
+
+  /**
+   * Appends a message, or a batch: all of it or nothing. Settles when it is durable at the log's level. A batch is one
+   * frame; one that does not fit a frame becomes a transaction by itself, and must then be for one vchannel: its LSNs are
+   * those of the first message and of the commit, its ticks are the commit's.
+   *
+   * Rejects with what an interceptor of the user's throws, or with a WalError, whose `outcome` is `not-written` or
+   * `unknown`: INVALID_ARGUMENT, LIMIT_EXCEEDED, RATE_LIMITED, QUEUE_FULL, TIMEOUT (retriable), KEY_FORGOTTEN,
+   * TICK_TOO_FAR_AHEAD, ABORTED, CLOSED, and the errors of a log that has failed.
+   */
+  append(message: MutableMessage, options?: WalAppendOptions): Promise<WalAppended>
+  append(messages: readonly MutableMessage[], options?: WalAppendOptions): Promise<WalAppendedBatch>
+  append(
+    input: MutableMessage | readonly MutableMessage[],
+    options?: WalAppendOptions,
+  ): Promise<WalAppended | WalAppendedBatch> {
+    try {
+      this.#refuseIfClosed()
+      return Array.isArray(input)
+        ? this.#appendBatch(input, options)
+        : this.#appendOne(input as MutableMessage, options)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /** A body that a client encoded, checked when it was received. Never throws. Errors as of `append`. */
+  appendBody(body: EncodedBody, options: AppendBodyOptions = {}): StartedAppend {
+    if (this.#closing !== null) return { entered: null, settled: Promise.reject(closed()) }
+    const { barrierTick = 0n, firstTriedAt = 0n, transactionIndex = null, signal } = options
+    return this.#appender.appendBody(body, transactionIndex, { barrierTick, firstTriedAt, signal })
+  }
+
+  /** T: every record with a tick at or below T is durable and readable, and none will come. Never goes back. */
+  watermark(shared?: bigint): bigint {
+    return this.#store.watermark(shared)
+  }
+
+  /** Settles when `nextLsn`, `firstLsn` or the state of the log has changed since the call. */
+  changed(): Promise<void> {
+    return this.#store.changed()
+  }
+
+  /**
+   * The watermark, once it is at or above `atLeast` (at once, when that is left out): within one interval of it. Rejects
+   * with ABORTED, CLOSED, or why the log has failed.
+   */
+  confirmed(options: { atLeast?: bigint | undefined; signal?: AbortSignal | undefined } = {}): Promise<bigint> {
+    try {
+      return this.#confirmed.atLeast(checkTick('atLeast', options.atLeast), options.signal)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /** Nothing below `lsn` is needed any more. Idempotent; what open transactions need is kept longer. */
+  truncateBefore(lsn: number): Promise<void> {
+    if (this.#closing !== null) return Promise.reject(closed())
+    return this.#store.truncateBefore(lsn)
+  }
+
+  /** Told when appends are slowed or refused, and when that is over. Gives what ends it. */
+  onThrottle(listener: (state: ThrottleState) => void): () => void {
+    return this.#bound.onChange(listener)
+  }
+
+  /** Takes no tick: an idle WAL that is looked at writes nothing. */
+  status(): WalStatus {
+    const { waiting, waits } = this.#lock.statistics
+    return {
+      ...this.#store.status(),
+      firstLsn: this.firstLsn,
+      nextLsn: this.nextLsn,
+      throttle: this.#bound.state,
+      statistics: {
+        ...this.#appender.statistics(),
+        exclusiveWaits: waits,
+        exclusiveWaiting: waiting,
+        interceptorErrors: this.#users.errors,
+        admission: this.#bound.statistics(),
+      },
+    }
+  }
+
+  /** Settles what is under way, rolls back what is open, closes the log. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #close(): Promise<void> {
+    // `#closing` is set when this runs on: nothing is admitted any more.
+    await Promise.resolve()
+    await this.#pipeline.idle()
+    this.#confirmed.close(closed())
+    this.#bound.close()
+    await this.#store.close()
+  }
+
+  #appendOne(message: MutableMessage, options: WalAppendOptions | undefined): Promise<WalAppended> {
+    const bytes = checkMessage(message, 0)
+    const unitOptions = checkedOptions(options)
+    const idempotencyKey = options?.idempotencyKey
+    const messages = [message]
+    if (idempotencyKey === undefined) {
+      const short = this.#appender.short(messages, bytes, unitOptions, appendedOne)
+      if (short !== null) return short
+    } else {
+      checkKey(idempotencyKey)
+    }
+    const { settled } = this.#appender.append(messages, bytes, idempotencyKey, null, unitOptions)
+    return settled.then(({ range, duplicate }) => ({
+      lsn: range.firstLsn,
+      timeTick: range.firstTimeTick,
+      duplicate,
+    }))
+  }
+
+  #appendBatch(messages: readonly MutableMessage[], options: WalAppendOptions | undefined): Promise<WalAppendedBatch> {
+    if (messages.length === 0) throw invalid('a batch of no messages')
+    if (options?.idempotencyKey !== undefined) {
+      throw invalid('an idempotency key names one message: append each with its own key')
+    }
+    let bytes = 0
+    for (let index = 0; index < messages.length; index++) bytes += checkMessage(messages[index]!, index)
+    const unitOptions = checkedOptions(options)
+    if (bytes > this.#frameBytesMax) {
+      const message = `a batch of ${bytes} bytes; one frame holds at most ${this.#frameBytesMax}`
+      throw new TidelogError('LIMIT_EXCEEDED', message, { outcome: 'not-written' })
+    }
+    const short = this.#appender.short(messages, bytes, unitOptions, appendedBatch)
+    if (short !== null) return short
+    const { settled } = this.#appender.append(messages, bytes, undefined, null, unitOptions)
+    return settled.then(({ range, duplicate }) => ({ ...range, duplicate }))
+  }
+
+  #refuseIfClosed(): void {
+    if (this.#closing !== null) throw closed()
+  }
+}
+
+function appendedOne(firstLsn: number, _lastLsn: number, firstTimeTick: bigint): WalAppended {
+  return { lsn: firstLsn, timeTick: firstTimeTick, duplicate: false }
+}
+
+function appendedBatch(
+  firstLsn: number,
+  lastLsn: number,
+  firstTimeTick: bigint,
+  lastTimeTick: bigint,
+): WalAppendedBatch {
+  return { firstLsn, lastLsn, firstTimeTick, lastTimeTick, duplicate: false }
+}
+
+function checkedOptions(options: WalAppendOptions | undefined): UnitOptions {
+  if (options === undefined) return NO_OPTIONS
+  const { barrierTick, firstTriedAt, signal } = options
+  return {
+    barrierTick: checkTick('barrierTick', barrierTick),
+    firstTriedAt: checkTick('firstTriedAt', firstTriedAt),
+    signal,
+  }
+}
+
+function checkOptions(options: WalOptions): void {
+  const durations = { timeTickIntervalMs: options.timeTickIntervalMs, exclusiveWaitMs: options.exclusiveWaitMs }
+  for (const [name, value] of Object.entries({ ...durations, frameBytesMax: options.frameBytesMax })) {
+    if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1)) {
+      throw invalid(`${name} is ${String(value)}; it has to be an integer from 1`)
+    }
+  }
+}
+
+function closed(): TidelogError {
+  return new TidelogError('CLOSED', 'the WAL is closed', { outcome: 'not-written' })
+}
+
+/** Why the watermark of the store will never move again. */
+function failureOf(store: LogStore): TidelogError<string> | null {
+  const { state, message, failure } = store.status()
+  if (state !== 'failed') return null
+  return new TidelogError<string>(failure?.code ?? 'POISONED', message)
+}
