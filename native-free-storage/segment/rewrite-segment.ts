@@ -79,6 +79,7 @@ export class SegmentRewriter {
       return new SegmentRewriter(environment, directory, header, file, checksum)
     } catch (error) {
       await file.close().catch(() => undefined)
+      await disk.unlink(path).catch(() => undefined)
       throw error
     }
   }

@@ -81,6 +81,8 @@ export class Ledger {
   known = new Map<number, FoundRecord>()
   /** At durability `os` power was lost: what was acknowledged before may be gone, and a recorded gap in its place. */
   mayLoseBelow = 0
+  /** Stored ticks that were acknowledged, and the LSN that was to come then. */
+  storedTicks: { tick: bigint; nextLsn: number }[] = []
   #failedEpochs = new Set<number>()
 
   copy(): Ledger {
@@ -89,6 +91,7 @@ export class Ledger {
     copy.submissions = this.submissions.map((submission) => ({ ...submission }))
     copy.#failedEpochs = new Set(this.#failedEpochs)
     copy.known = new Map(this.known)
+    copy.storedTicks = [...this.storedTicks]
     copy.#knownTick = this.#knownTick
     return copy
   }
@@ -96,6 +99,8 @@ export class Ledger {
   /** The log is opened anew. */
   nextEpoch(): number {
     for (const { timeTick } of this.known.values()) if (timeTick > this.#knownTick) this.#knownTick = timeTick
+    const { tick = 0n } = this.storedTicks.at(-1) ?? {}
+    if (tick > this.#knownTick) this.#knownTick = tick
     return ++this.epoch
   }
 
@@ -154,6 +159,18 @@ export class Ledger {
       this.known.set(lsn, record)
     }
     return null
+  }
+
+  /** Stores a time tick; settles when that does, whatever its outcome. */
+  async submitTick(log: Log): Promise<void> {
+    try {
+      const tick = await log.appendTick()
+      const { tick: before = 0n } = this.storedTicks.at(-1) ?? {}
+      demand(tick > before, () => `the tick ${tick} was stored behind ${before}`)
+      this.storedTicks.push({ tick, nextLsn: log.nextLsn })
+    } catch (error) {
+      demand((error as TidelogError).outcome !== undefined, () => `a tick failed without an outcome: ${error}`)
+    }
   }
 
   tellWatermark(log: Log, epoch = this.epoch): void {
@@ -236,6 +253,21 @@ export class Ledger {
       demand(here.timeTick === known.timeTick, () => `the tick of LSN ${known.lsn} has changed`)
     }
     this.#checkPrefix(byLsn, firstLsn)
+    this.#checkTicks(records)
+  }
+
+  /** Whatever becomes of a stored tick: every record has a smaller one, or came behind it and has a greater one. */
+  #checkTicks(records: readonly FoundRecord[]): void {
+    let at = 0
+    for (const { tick, nextLsn } of this.storedTicks) {
+      while (at < records.length && records[at]!.timeTick < tick) at++
+      const behind = records[at]
+      demand(behind === undefined || behind.timeTick > tick, () => `the tick ${tick} was given to a record, too`)
+      // Several appends may be acknowledged together: those before it were durable with it.
+      demand(at === 0 || records[at - 1]!.lsn < nextLsn, () => {
+        return `LSN ${records[at - 1]!.lsn} came behind the stored tick ${tick}, and has a smaller one`
+      })
+    }
   }
 
   /** Of each opening of the log, what survives is a prefix of what it took. */

@@ -45,6 +45,31 @@ describe('a second owner at each step of the first one', () => {
   }
 })
 
+describe('a second owner at each step of one that compacts', () => {
+  for (const stalls of [undefined, 'rename', 'link'] as const) {
+    for (const dies of [false, true]) {
+      const what = `${stalls === undefined ? 'nothing' : `a ${stalls}`} stands still${dies ? ', the first one dies' : ''}`
+      it(what, async () => {
+        const runs = budget({ small: 3, ci: 40, soak: 20_000 })
+        const random = new Random(`${seed}/compacts/${what}`)
+        for (let i = 0; i < runs; i++) {
+          const at = Math.floor(((i + random.fraction()) * 1_100) / runs)
+          const diesAfter = dies ? random.below(120) : undefined
+          const rivalry: Rivalry = { at, secondAppends: i % 4 !== 0, compacts: true, diesAfter, stalls }
+          const names = i % 2 === 0 ? 'strict' : 'ext4'
+          try {
+            await compete(rivalry, i % 3, names, seed)
+          } catch (error) {
+            throw new Error(`${JSON.stringify(rivalry)}, way ${i % 3}, ${names}, seed ${seed}: ${error}`, {
+              cause: error,
+            })
+          }
+        }
+      })
+    }
+  }
+})
+
 describe('a second opener at each step of the first one, both honest', () => {
   it('exactly one of them gets the log, and the other one is told', async () => {
     let steps = 0

@@ -3,6 +3,7 @@
  * same disk operations, and a crash can be put before each of them.
  */
 import { backupWorkload } from './backup-workload.ts'
+import { compactionWorkload } from './compaction-workload.ts'
 import { loadWorkloads } from './load-workloads.ts'
 import type { Session, Workload } from './log-session.ts'
 import { reindexWorkload } from './reindex-workload.ts'
@@ -155,5 +156,6 @@ export const workloads: readonly Workload[] = [
   ...loadWorkloads,
   backupWorkload,
   reindexWorkload,
+  compactionWorkload,
   ...repairWorkloads,
 ]

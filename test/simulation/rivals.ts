@@ -38,10 +38,29 @@ async function firstOwner(session: Session): Promise<void> {
   await session.log.close()
 }
 
+/** As the first one, with stored ticks that it compacts. */
+async function firstCompactor(session: Session): Promise<void> {
+  const { ledger } = session
+  await session.open()
+  for (let i = 0; i < 4; i++) {
+    const appended = session.submit(19_000, 18_000)
+    for (let tick = 0; tick < 5; tick++) await ledger.submitTick(session.log)
+    await appended
+    session.watermark()
+  }
+  await tolerant(session.log.compact({ savedBytesMin: 1, savedShareMin: 0 }))
+  await tolerant(ledger.truncate(session.log, Math.min(3, session.log.nextLsn)))
+  await session.submit(100)
+  session.watermark()
+  await session.log.close()
+}
+
 export interface Rivalry {
   /** The second owner opens before this step of the first one. */
   at: number
   secondAppends: boolean
+  /** The first one stores ticks, and compacts. */
+  compacts?: boolean
   /** The first one dies so many steps later. */
   diesAfter: number | undefined
   /** An operation of the first one that stands still from then on, until the second one has closed. */
@@ -83,7 +102,8 @@ export async function compete(
       started?.()
     }
   }
-  const firstWork = tolerant(firstOwner(first)).then(() => started?.())
+  const work = rivalry.compacts === true ? firstCompactor : firstOwner
+  const firstWork = tolerant(work(first)).then(() => started?.())
   await begun
   const { ledger } = first
   // Where the first one opens last, it is the owner, and the other looks at what was.

@@ -141,7 +141,7 @@ function questions(log: Log, random: Random, ticks: readonly bigint[]): ReadOpti
 
 describe('a compacted log', () => {
   it('reads the same as before, for every reader; again there is nothing to do', async () => {
-    const cases = budget({ small: 3, ci: 40, soak: 2_000 })
+    const cases = budget({ small: 2, ci: 30, soak: 2_000 })
     for (let seed = base; seed < base + cases; seed++) {
       const ticked = newTicked(seed)
       const log = await openTicked(ticked)

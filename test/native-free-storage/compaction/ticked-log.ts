@@ -19,8 +19,8 @@ export function newTicked(seed: number | string = 1): Ticked {
   return { disk, environment: logEnvironment(disk, seed) }
 }
 
-export function openTicked({ environment }: Ticked, more: LogOptions = {}): Promise<Log> {
-  return openLog(logDirectory, {
+export function openTicked({ environment }: Ticked, more: LogOptions = {}, directory = logDirectory): Promise<Log> {
+  return openLog(directory, {
     environment,
     segmentBytes: 16 * 1024,
     cacheBytes: 0,
