@@ -14,7 +14,16 @@ import type { Stage } from './pipeline/interceptor.ts'
 import { checkKey, checkMessage, checkTick, invalid } from './pipeline/limits.ts'
 import { type AppenderStatistics, MessageAppender } from './pipeline/message-appender.ts'
 import { type OnInterceptorError, UserInterceptors } from './pipeline/user-interceptors.ts'
-import type { MutableMessage, UserInterceptor, WalAppended, WalAppendedBatch, WalAppendOptions } from './types.ts'
+import { createScanner } from './scan/scanner.ts'
+import type {
+  MutableMessage,
+  Scan,
+  ScanOptions,
+  UserInterceptor,
+  WalAppended,
+  WalAppendedBatch,
+  WalAppendOptions,
+} from './types.ts'
 import { NO_OPTIONS, type UnitOptions } from './unit.ts'
 
 export interface WalOptions {
@@ -57,7 +66,7 @@ export interface AppendBodyOptions {
   /** A tick that the client knew when it first tried the keys of the body; 0n: not said. */
   firstTriedAt?: bigint | undefined
   /** Index, in its transaction, of the first record of the body. */
-  transactionIndex?: number | undefined
+  transactionIndex?: number | null | undefined
   signal?: AbortSignal | undefined
 }
 
@@ -68,6 +77,7 @@ const FRAME_BYTES_MAX = 16 * 1024 * 1024
 
 export class Wal implements AsyncDisposable {
   readonly #store: LogStore
+  readonly #clock: Clock
   readonly #bound: Admission
   readonly #lock: ExclusiveLock
   readonly #users: UserInterceptors
@@ -80,6 +90,7 @@ export class Wal implements AsyncDisposable {
   private constructor(store: LogStore, options: WalOptions) {
     const clock = options.clock ?? nodeEnvironment().clock
     this.#store = store
+    this.#clock = clock
     this.#frameBytesMax = options.frameBytesMax ?? FRAME_BYTES_MAX
     this.#bound = new Admission(clock, options.name ?? 'the log', options.admission)
     const bounds = options.admission === undefined ? [] : [this.#bound]
@@ -153,6 +164,14 @@ export class Wal implements AsyncDisposable {
     return this.#appender.appendBody(body, transactionIndex, { barrierTick, firstTriedAt, signal })
   }
 
+  /**
+   * Reads messages in tick order, transactions as units (docs/READING.md). Begins at once: `latest`, and the end of a scan
+   * that does not follow, are where the log ends in this call. Throws INVALID_ARGUMENT, POSITION_TRUNCATED.
+   */
+  scan(options: ScanOptions = {}): Scan {
+    return createScanner(this.#store, options, { clock: this.#clock })
+  }
+
   /** T: every record with a tick at or below T is durable and readable, and none will come. Never goes back. */
   watermark(shared?: bigint): bigint {
     return this.#store.watermark(shared)
@@ -179,6 +198,11 @@ export class Wal implements AsyncDisposable {
   truncateBefore(lsn: number): Promise<void> {
     if (this.#closing !== null) return Promise.reject(closed())
     return this.#store.truncateBefore(lsn)
+  }
+
+  /** What this pchannel's own bounds let in for now. */
+  get throttle(): ThrottleState {
+    return this.#bound.state
   }
 
   /** Told when appends are slowed or refused, and when that is over. Gives what ends it. */
