@@ -28,6 +28,7 @@ import { logSpace, spaceLimits } from './space.ts'
 import { watchStates } from './state-watch.ts'
 import { formatHostPort, type HostPort } from './units.ts'
 import { packageVersion } from './version.ts'
+import { walOptions } from './wal-options.ts'
 import { settlesWithin } from './within.ts'
 
 export interface DaemonAddresses {
@@ -165,6 +166,7 @@ class RunningDaemon implements Daemon {
       vchannelsMax: config.vchannelsMax,
       observer: metrics,
       admission: this.#space,
+      wal: walOptions(config, environment.clock),
       logger,
       clock: environment.clock,
     })

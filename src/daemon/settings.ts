@@ -3,21 +3,19 @@
  * table in docs/OPERATIONS.md come.
  */
 import { type LogFormat, type LogLevel, logFormats, logLevels } from '../observability/logger.ts'
+import { AUTO, between, DAY_MS, GIB, KIB, MIB, NONE, orWord, path, type Setting, setting } from './setting.ts'
 import {
   formatHostPort,
   type HostPort,
-  type Parsed,
   parseBytes,
   parseChoice,
   parseDuration,
   parseHostPort,
   parseInteger,
 } from './units.ts'
+import { walSettings } from './wal-settings.ts'
 
-const KIB = 1024
-const MIB = 1024 * KIB
-const GIB = 1024 * MIB
-const DAY_MS = 86_400_000
+export type { Setting } from './setting.ts'
 
 /** The configuration of a daemon, checked. Null: switched off, or left to the daemon to find out. */
 export interface DaemonConfig {
@@ -50,6 +48,24 @@ export interface DaemonConfig {
   diskWarnFreeBytes: number | null
   diskRefuseFreeBytes: number | null
   timeTickIntervalMs: number
+  /** Null: time ticks are not stored by themselves. */
+  persistTicksMs: number | null
+  compaction: 'on' | 'off'
+  txnKeepaliveMs: number
+  txnLifetimeMs: number
+  txnBytesMax: number
+  txnRecordsMax: number
+  /** At once, of each pchannel. */
+  txnOpenMax: number
+  keyWindowMs: number
+  /** Of each vchannel. */
+  keyWindowBytes: number
+  /** Of each pchannel, a second. */
+  rateBytes: number | null
+  /** Under way at once in each pchannel. */
+  memoryBytes: number | null
+  nodeRateBytes: number | null
+  nodeMemoryBytes: number | null
   vchannelsMax: number
   connectionsMax: number
   drainTimeoutMs: number
@@ -58,60 +74,6 @@ export interface DaemonConfig {
 }
 
 export type ConfigKey = keyof DaemonConfig
-
-export interface Setting<T = unknown> {
-  readonly key: ConfigKey
-  /** `--name` of the flag, the key in YAML, and, in capitals with underscores, the environment name. */
-  readonly name: string
-  /** What stands for the value in help: HOST:PORT. */
-  readonly placeholder: string
-  /** As it would be written. */
-  readonly byDefault: string
-  readonly description: string
-  parse(text: string): Parsed<T>
-}
-
-/** Stands for null where a setting can be switched off. */
-const NONE = 'none'
-/** Stands for null where the daemon finds the value out. */
-const AUTO = 'auto'
-
-function orWord<T>(word: string, parse: (text: string) => Parsed<T>): (text: string) => Parsed<T | null> {
-  return (text) => {
-    if (text === word) return { value: null }
-    const parsed = parse(text)
-    return 'reason' in parsed ? { reason: `${parsed.reason}, or ${word}` } : parsed
-  }
-}
-
-function between(
-  parse: (text: string) => Parsed<number>,
-  least: number,
-  most: number,
-  shown: string,
-): (text: string) => Parsed<number> {
-  return (text) => {
-    const parsed = parse(text)
-    if ('reason' in parsed) return { reason: `${parsed.reason}, ${shown}` }
-    return parsed.value < least || parsed.value > most ? { reason: `it has to be ${shown}` } : parsed
-  }
-}
-
-function path(text: string): Parsed<string> {
-  if (text === '' || text.includes('\0')) return { reason: 'it has to be a path' }
-  return { value: text }
-}
-
-function setting<K extends ConfigKey>(
-  key: K,
-  name: string,
-  placeholder: string,
-  byDefault: string,
-  parse: (text: string) => Parsed<DaemonConfig[K]>,
-  description: string,
-): Setting<DaemonConfig[K]> {
-  return { key, name, placeholder, byDefault, parse, description }
-}
 
 export const settings: readonly Setting[] = [
   setting('data', 'data', 'DIR', './data', path, 'Directory of the data; created with mode 0700.'),
@@ -276,6 +238,7 @@ export const settings: readonly Setting[] = [
     between(parseDuration, 1, 60_000, 'from 1ms to 1m'),
     'How often consumers are told the watermark.',
   ),
+  ...walSettings,
   setting(
     'vchannelsMax',
     'vchannels-max',

@@ -51,6 +51,10 @@ export interface LocalLogsOptions {
   /** Of each pchannel; null: no bound. The catalog is never shortened by them. */
   retentionBytes: number | null
   retentionAgeMs: number | null
+  /** Null: time ticks are not stored by themselves. */
+  persistTicksMs?: number | null
+  /** Of stored time ticks, in the background. Default `on`. */
+  compaction?: 'on' | 'off'
 }
 
 /** The log of the vchannels: small, always synced, kept whole. */
@@ -127,6 +131,8 @@ export class LocalLogs implements LogStoreOpener {
             cache: this.#cache,
             segmentBytes: options.segmentBytes,
             retention: { bytes: options.retentionBytes ?? undefined, ageMs: options.retentionAgeMs ?? undefined },
+            persistTicksMs: options.persistTicksMs ?? undefined,
+            compaction: { enabled: options.compaction !== 'off' },
           }),
     })
     this.#open.set(name, log)

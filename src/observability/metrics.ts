@@ -49,6 +49,7 @@ export class DaemonMetrics {
   readonly #bytes: Counter<'pchannel'>
   readonly #seconds: Histogram<'pchannel'>
   readonly #failures: Counter<'pchannel' | 'outcome'>
+  readonly #repeated: Counter<'pchannel'>
   readonly #connections: Gauge
   readonly #connectionsOpened: Counter
   readonly #connectionsClosed: Counter<'code'>
@@ -80,6 +81,11 @@ export class DaemonMetrics {
       buckets: APPEND_BUCKETS_SECONDS,
       registers: [registry],
     })
+    this.#repeated = counter(
+      'tidelog_append_duplicates_total',
+      'Records that were in the log before and were answered as the first time.',
+      ['pchannel'],
+    )
     this.#connections = new Gauge({
       name: 'tidelog_connections',
       help: 'Connections that are open.',
@@ -123,6 +129,10 @@ export class DaemonMetrics {
 
   appendFailed(pchannel: number, outcome: 'not-written' | 'unknown'): void {
     this.#failures.inc({ pchannel: String(pchannel), outcome })
+  }
+
+  repeated(pchannel: number, records: number): void {
+    this.#repeated.inc({ pchannel: String(pchannel) }, records)
   }
 
   connectionOpened(): void {

@@ -18,8 +18,8 @@ export const LIST_LIMIT_MAX = 1_000
 export const LIST_META_BYTES_MAX = 48 * KiB
 export const CONSUME_VCHANNELS_MAX = 1_024
 export const CONSUME_TYPES_MAX = 256
-/** Producers by their number in PRODUCE, of one connection. */
-export const PRODUCERS_MAX = 1_024
+/** Producers, by their number in PRODUCE, that one connection may have with frames unanswered or failed. */
+export const PRODUCERS_MAX = 16_384
 /** Records with an idempotency key in one frame: as many answers fit the meta of PRODUCED. */
 export const KEYED_RECORDS_MAX = 2_048
 /** The longest that a CONFIRM waits, and how long it waits where it does not say. */

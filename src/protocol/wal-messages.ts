@@ -185,7 +185,7 @@ export function decodeProducerOpen(bytes: Buffer): ProducerOpenRequest {
     vchannel: fields.string('vchannel', META_BYTES_MAX),
     id: fields.string('id', META_BYTES_MAX),
   }
-  if (fields.has('epoch')) request.epoch = fields.integer('epoch', 1, LSN_MAX)
+  if (fields.has('epoch')) request.epoch = fields.integer('epoch', 1, U32_MAX)
   return request
 }
 
@@ -209,7 +209,7 @@ export function decodeProducerOpened(bytes: Buffer): ProducerOpened {
   return {
     producer: fields.integer('producer', 0, LSN_MAX),
     group: fields.integer('group', 0, U32_MAX),
-    epoch: fields.integer('epoch', 1, LSN_MAX),
+    epoch: fields.integer('epoch', 1, U32_MAX),
     lastSequence: fields.integer('lastSequence', 0, LSN_MAX),
     windowLost: fields.boolean('windowLost', false),
   }
@@ -251,7 +251,7 @@ export function decodeProducerListed(bytes: Buffer): ProducerListed {
       vchannel: item.string('vchannel', NAME_BYTES_MAX),
       group: item.integer('group', 0, U32_MAX),
       producer: item.integer('producer', 0, LSN_MAX),
-      epoch: item.integer('epoch', 1, LSN_MAX),
+      epoch: item.integer('epoch', 1, U32_MAX),
       lastSequence: item.integer('lastSequence', 0, LSN_MAX, 0),
       lastLsn: item.integer('lastLsn', 0, LSN_MAX, 0),
       lastTimeTick: item.has('lastTimeTick') ? item.tick('lastTimeTick') : 0n,

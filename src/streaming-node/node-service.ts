@@ -3,8 +3,9 @@
  * server side) and the node itself (pchannels, vchannel catalog).
  */
 import type { SpaceStatus } from '../../native-free-storage/index.ts'
-import type { AppendedRange, EncodedBody, StoreFailure, StoreFrame, StorePosition } from '../log-store/log-store.ts'
-import type { ThrottleState } from '../protocol/wal-messages.ts'
+import type { EncodedBody, LogStore, StoreFailure } from '../log-store/log-store.ts'
+import type { Throttle, ThrottleState } from '../protocol/wal-messages.ts'
+import type { UnitResult } from '../wal/pipeline/interceptor.ts'
 
 export interface VchannelInfo {
   name: string
@@ -32,6 +33,24 @@ export interface GroupStatus {
   failure?: StoreFailure | null
 }
 
+export interface AppendBodyOptions {
+  /** 0n: none. */
+  barrierTick?: bigint
+  /** 0n: not said. */
+  firstTriedAt?: bigint
+  /** Index, in its transaction, of the first record; null without one. */
+  transactionIndex?: number | null
+  signal?: AbortSignal
+}
+
+export interface PlacedAppend {
+  /** Null: it has entered the queue of the log in the call. Else when it has, or never will. */
+  entered: Promise<void> | null
+  settled: Promise<UnitResult>
+}
+
+export type LogReader = Pick<LogStore, 'read' | 'firstLsn'>
+
 export interface NodeService {
   /** Finds or creates: a new vchannel is durable in the catalog before this settles. VCHANNEL_UNKNOWN when absent and `create` is false. */
   resolve(vchannel: string, create: boolean): Promise<VchannelInfo>
@@ -39,24 +58,19 @@ export interface NodeService {
   vchannels(): readonly VchannelInfo[]
   /**
    * Every vchannel of the body must belong to the group: INVALID_BODY otherwise. Frames of a group are written in the
-   * order of the calls. What can be refused without waiting (a body of another group, draining, a failed log) is refused
-   * in the call itself or in the microtasks right behind it, so that no later frame of the producer slips past.
+   * order in which they have entered. What can be refused without waiting (a body of another group, draining, a failed
+   * log) is refused in the call itself or in the microtasks right behind it, so that no later frame of the producer
+   * slips past.
    */
-  append(
-    group: number,
-    body: EncodedBody,
-    options: { barrierTick?: bigint; signal?: AbortSignal },
-  ): Promise<AppendedRange>
-  read(
-    group: number,
-    options: {
-      from: StorePosition
-      vchannels: readonly string[]
-      types?: readonly number[]
-      follow: boolean
-      signal: AbortSignal
-    },
-  ): AsyncIterable<StoreFrame>
+  append(group: number, body: EncodedBody, options: AppendBodyOptions): PlacedAppend
+  /** The watermark, once it is at or above `atLeast`. ABORTED. */
+  confirmed(group: number, atLeast: bigint, signal: AbortSignal): Promise<bigint>
+  /** What the group takes; null where there is no such group. */
+  throttle(group: number): Throttle | null
+  /** Told of each change; gives what ends it. */
+  onThrottle(listener: (throttle: Throttle) => void): () => void
+  /** The log of the group, for reading alone. */
+  reader(group: number): LogReader
   /** One above the last durable LSN of the group. Throws why, as `firstLsn` does, where its log could not be opened. */
   nextLsn(group: number): number
   /** Settles when `nextLsn`, `firstLsn` or the state of the group has changed since the call (the store's `changed`). */

@@ -5,16 +5,19 @@
 import { loadChecksum, type SpaceStatus } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
 import { CATALOG_LOG } from '../log-store/catalog-entry.ts'
-import type {
-  AppendedRange,
-  EncodedBody,
-  LogStoreOpener,
-  LogStoreStatus,
-  StoreFrame,
-  StorePosition,
-} from '../log-store/log-store.ts'
+import type { EncodedBody, LogStoreOpener, LogStoreStatus } from '../log-store/log-store.ts'
 import { type Logger, silentLogger } from '../observability/logger.ts'
-import type { GroupStatus, NodeService, VchannelInfo } from './node-service.ts'
+import type { Throttle } from '../protocol/wal-messages.ts'
+import type { Admission as AdmissionBound } from '../wal/pipeline/admission.ts'
+import type { WalOptions } from '../wal/wal.ts'
+import type {
+  AppendBodyOptions,
+  GroupStatus,
+  LogReader,
+  NodeService,
+  PlacedAppend,
+  VchannelInfo,
+} from './node-service.ts'
 import { type Admission, type AppendObserver, Pchannel } from './pchannel.ts'
 import { VchannelCatalog } from './vchannel-catalog.ts'
 
@@ -31,13 +34,15 @@ export interface NodeOptions {
   /** Pchannels that are opened at a time; default 4. */
   openingMax?: number
   observer?: AppendObserver
+  /** Of each pchannel's WAL; `nodeAdmission` is what they share. */
+  wal?: Omit<WalOptions, 'name' | 'timeTickIntervalMs'>
   /** Asked before appends and creations. Default: nobody watches the room. */
   admission?: Admission
   logger?: Logger
   clock?: { nowMs(): number; monotonicMs(): number }
 }
 
-const noObserver: AppendObserver = { appended: () => {}, appendFailed: () => {} }
+const noObserver: AppendObserver = { appended: () => {}, appendFailed: () => {}, repeated: () => {} }
 /** What the creation of a vchannel writes: one record in a frame of its own. */
 const CREATION_BYTES = 1024
 const systemClock = { nowMs: () => Date.now(), monotonicMs: () => performance.now() }
@@ -50,6 +55,7 @@ export class StreamingNode implements NodeService {
   readonly #logger: Logger
   readonly #admission: Admission | null
   readonly #usable = (group: number) => this.#pchannels[group]!.usable
+  readonly #throttleListeners = new Set<(throttle: Throttle) => void>()
   #accepting = true
   #creating = 0
   #creationsSettled: (() => void)[] = []
@@ -62,6 +68,7 @@ export class StreamingNode implements NodeService {
     timeTickIntervalMs: number,
     logger: Logger,
     admission: Admission | null,
+    nodeAdmission: AdmissionBound | undefined,
   ) {
     this.#stores = stores
     this.#pchannels = pchannels
@@ -69,6 +76,10 @@ export class StreamingNode implements NodeService {
     this.timeTickIntervalMs = timeTickIntervalMs
     this.#logger = logger
     this.#admission = admission
+    for (const pchannel of pchannels) pchannel.onThrottle(() => this.#throttled(pchannel))
+    nodeAdmission?.onChange(() => {
+      for (const pchannel of pchannels) this.#throttled(pchannel)
+    })
   }
 
   /**
@@ -80,6 +91,7 @@ export class StreamingNode implements NodeService {
     const { stores, pchannels, ownerTerm = 0, timeTickIntervalMs = 10, vchannelsMax = 100_000 } = options
     const { observer = noObserver, logger = silentLogger, clock = systemClock, openingMax = 4 } = options
     const admission = options.admission ?? null
+    const wal = options.wal ?? {}
     await loadChecksum()
     const catalogStore = await stores.open(CATALOG_LOG, ownerTerm)
     const opened: Pchannel[] = []
@@ -88,6 +100,7 @@ export class StreamingNode implements NodeService {
       const parts = {
         observer,
         admission,
+        wal: { ...wal, timeTickIntervalMs },
         nowMs: () => clock.nowMs(),
         monotonicMs: () => clock.monotonicMs(),
       }
@@ -104,7 +117,7 @@ export class StreamingNode implements NodeService {
         if (failure !== null)
           logger.error('pchannel failed to open; the others go on', { pchannel: number, error: failure })
       }
-      return new StreamingNode(stores, opened, catalog, timeTickIntervalMs, logger, admission)
+      return new StreamingNode(stores, opened, catalog, timeTickIntervalMs, logger, admission, wal.nodeAdmission)
     } catch (error) {
       await Promise.allSettled([catalogStore.close(), ...opened.map((pchannel) => pchannel.close())])
       throw error
@@ -136,32 +149,19 @@ export class StreamingNode implements NodeService {
     return this.#catalog.list()
   }
 
-  append(
-    group: number,
-    body: EncodedBody,
-    options: { barrierTick?: bigint; signal?: AbortSignal },
-  ): Promise<AppendedRange> {
-    if (!this.#accepting) return Promise.reject(draining())
+  append(group: number, body: EncodedBody, options: AppendBodyOptions): PlacedAppend {
+    if (!this.#accepting) return refused(draining())
     const pchannel = this.#pchannels[group]
-    if (pchannel === undefined) return Promise.reject(unknownGroup(group))
+    if (pchannel === undefined) return refused(unknownGroup(group))
     for (const name of body.head.vchannels) {
       // The empty name speaks to every vchannel of the pchannel: that is for the node, not for one producer.
-      if (this.#catalog.get(name)?.group !== group) return Promise.reject(foreignVchannel(name, group))
+      if (this.#catalog.get(name)?.group !== group) return refused(foreignVchannel(name, group))
     }
     return pchannel.append(body, options)
   }
 
-  read(
-    group: number,
-    options: {
-      from: StorePosition
-      vchannels: readonly string[]
-      types?: readonly number[]
-      follow: boolean
-      signal: AbortSignal
-    },
-  ): AsyncIterable<StoreFrame> {
-    return this.#pchannel(group).read(options)
+  reader(group: number): LogReader {
+    return this.#pchannel(group).reader
   }
 
   nextLsn(group: number): number {
@@ -182,6 +182,19 @@ export class StreamingNode implements NodeService {
 
   sharedTick(): bigint {
     return this.#stores.sharedTick?.() ?? 0n
+  }
+
+  confirmed(group: number, atLeast: bigint, signal: AbortSignal): Promise<bigint> {
+    return this.#pchannel(group).confirmed(atLeast, signal)
+  }
+
+  throttle(group: number): Throttle | null {
+    return this.#pchannels[group]?.throttle() ?? null
+  }
+
+  onThrottle(listener: (throttle: Throttle) => void): () => void {
+    this.#throttleListeners.add(listener)
+    return () => this.#throttleListeners.delete(listener)
   }
 
   status(): readonly GroupStatus[] {
@@ -241,6 +254,11 @@ export class StreamingNode implements NodeService {
     }
   }
 
+  #throttled(pchannel: Pchannel): void {
+    const throttle = pchannel.throttle()
+    for (const listener of this.#throttleListeners) listener(throttle)
+  }
+
   #openPchannel(group: number): Pchannel {
     const pchannel = this.#pchannel(group)
     pchannel.requireOpen()
@@ -252,6 +270,10 @@ export class StreamingNode implements NodeService {
     if (pchannel === undefined) throw unknownGroup(group)
     return pchannel
   }
+}
+
+function refused(error: TidelogError<string>): PlacedAppend {
+  return { entered: null, settled: Promise.reject(error) }
 }
 
 function draining(): TidelogError<'DRAINING'> {

@@ -1,22 +1,18 @@
-/** One pchannel of a node: its log, or why there is none. A failed one never takes the others down. */
+/** One pchannel of a node: its WAL, or why there is none. A failed one never takes the others down. */
 import { isDiskError, type SpaceStatus } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
-import type {
-  AppendedRange,
-  EncodedBody,
-  LogStore,
-  LogStoreOpener,
-  LogStoreReadOptions,
-  LogStoreStatus,
-  StoreFailure,
-  StoreFrame,
-} from '../log-store/log-store.ts'
-import type { GroupStatus } from './node-service.ts'
+import type { EncodedBody, LogStore, LogStoreOpener, LogStoreStatus, StoreFailure } from '../log-store/log-store.ts'
+import type { Throttle } from '../protocol/wal-messages.ts'
+import type { ThrottleState as WalThrottle } from '../wal/pipeline/admission.ts'
+import { Wal, type WalOptions } from '../wal/wal.ts'
+import type { AppendBodyOptions, GroupStatus, LogReader, PlacedAppend } from './node-service.ts'
 
 /** What is told of each append: for metrics. Both are called once a frame, never for each record. */
 export interface AppendObserver {
   appended(pchannel: number, records: number, bytes: number, seconds: number): void
   appendFailed(pchannel: number, outcome: 'not-written' | 'unknown'): void
+  /** Records that were in the log before were answered as the first time. */
+  repeated(pchannel: number, records: number): void
 }
 
 /** Says whether there is room for more: the engine's `SpaceWatch`. Asked once a frame. */
@@ -32,6 +28,8 @@ export interface PchannelParts {
   observer: AppendObserver
   /** Null: nobody watches the room. */
   admission: Admission | null
+  /** Of every pchannel: intervals, limits, what they share. */
+  wal: Omit<WalOptions, 'name'>
   nowMs: () => number
   monotonicMs: () => number
 }
@@ -40,17 +38,20 @@ export class Pchannel {
   readonly number: number
   readonly #ownerTerm: number
   readonly #store: LogStore | null
+  readonly #wal: Wal | null
   readonly #failure: TidelogError | null
   readonly #parts: PchannelParts
   readonly #openedMs: number
   #inFlight = 0
   #settled: (() => void) | null = null
 
-  private constructor(number: number, ownerTerm: number, store: LogStore | TidelogError, parts: PchannelParts) {
+  private constructor(number: number, ownerTerm: number, opened: Opened | TidelogError, parts: PchannelParts) {
     this.number = number
     this.#ownerTerm = ownerTerm
-    this.#store = store instanceof TidelogError ? null : store
-    this.#failure = store instanceof TidelogError ? store : null
+    const failed = opened instanceof TidelogError
+    this.#store = failed ? null : opened.store
+    this.#wal = failed ? null : opened.wal
+    this.#failure = failed ? opened : null
     this.#parts = parts
     this.#openedMs = parts.nowMs()
   }
@@ -63,16 +64,17 @@ export class Pchannel {
     parts: PchannelParts,
     options: { mustExist?: boolean } = {},
   ): Promise<Pchannel> {
-    let store: LogStore | TidelogError
+    let opened: Opened | TidelogError
     try {
-      store = await opener.open(String(number), ownerTerm, options)
+      const store = await opener.open(String(number), ownerTerm, options)
+      opened = { store, wal: await openWal(store, number, parts) }
     } catch (cause) {
-      store =
+      opened =
         cause instanceof TidelogError
           ? cause
           : new TidelogError('IO_FAILED', `pchannel ${number} cannot be opened: ${(cause as Error).message}`, { cause })
     }
-    return new Pchannel(number, ownerTerm, store, parts)
+    return new Pchannel(number, ownerTerm, opened, parts)
   }
 
   /** Why the log could not be opened. */
@@ -106,21 +108,27 @@ export class Pchannel {
     return this.#store?.changed() ?? never
   }
 
-  append(body: EncodedBody, options: { barrierTick?: bigint; signal?: AbortSignal }): Promise<AppendedRange> {
+  append(body: EncodedBody, options: AppendBodyOptions): PlacedAppend {
     const { observer, admission, monotonicMs } = this.#parts
     const bytes = body.bytes.length
-    const refusal = this.#store === null ? this.#refusal() : (admission?.admit(bytes) ?? null)
-    if (this.#store === null || refusal !== null) {
+    const refusal = this.#wal === null ? this.#refusal() : (admission?.admit(bytes) ?? null)
+    if (this.#wal === null || refusal !== null) {
       observer.appendFailed(this.number, 'not-written')
-      return Promise.reject(refusal)
+      return { entered: null, settled: Promise.reject(refusal) }
     }
     const startMs = monotonicMs()
     this.#inFlight++
-    const appended = this.#store.append(body, options)
-    appended.then(
-      (range) => {
-        const records = range.lastLsn - range.firstLsn + 1
-        observer.appended(this.number, records, bytes, (monotonicMs() - startMs) / 1000)
+    const { entered, settled } = this.#wal.appendBody(body, {
+      ...options,
+      transactionIndex: options.transactionIndex ?? undefined,
+    })
+    settled.then(
+      ({ duplicate, duplicates }) => {
+        const { recordCount } = body.head
+        const repeated = duplicate ? recordCount : duplicates.length
+        if (repeated > 0) observer.repeated(this.number, repeated)
+        const seconds = (monotonicMs() - startMs) / 1000
+        if (!duplicate) observer.appended(this.number, recordCount - repeated, bytes, seconds)
         admission?.settled(bytes)
         this.#leave()
       },
@@ -130,17 +138,39 @@ export class Pchannel {
         this.#leave()
       },
     )
-    return appended
+    return { entered, settled }
   }
 
-  read(options: LogStoreReadOptions): AsyncIterable<StoreFrame> {
+  /** Its log, for reading. Throws why it could not be opened. */
+  get reader(): LogReader {
     if (this.#store === null) throw this.#refusal()
-    return this.#store.read(options)
+    return this.#store
+  }
+
+  /** The watermark, once it is at or above `atLeast`. */
+  confirmed(atLeast: bigint, signal: AbortSignal): Promise<bigint> {
+    if (this.#wal === null) return Promise.reject(this.#refusal())
+    return this.#wal.confirmed({ atLeast, signal })
+  }
+
+  /** What it takes by its own bounds and by those of the node: the worse of both. */
+  throttle(): Throttle {
+    const group = this.number
+    const own: WalThrottle = this.#wal?.throttle ?? OPEN
+    const shared: WalThrottle = this.#parts.wal.nodeAdmission?.state ?? OPEN
+    const state = RANK[own.state] >= RANK[shared.state] ? own.state : shared.state
+    const rates = [own.bytesPerSecond, shared.bytesPerSecond].filter((rate) => rate > 0)
+    return { group, state, bytesPerSecond: rates.length === 0 ? 0 : Math.min(...rates) }
+  }
+
+  /** Told when its own bounds change what it takes. */
+  onThrottle(listener: () => void): void {
+    this.#wal?.onThrottle(listener)
   }
 
   async truncateBefore(lsn: number): Promise<void> {
-    if (this.#store === null) throw this.#refusal()
-    await this.#store.truncateBefore(lsn)
+    if (this.#wal === null) throw this.#refusal()
+    await this.#wal.truncateBefore(lsn)
   }
 
   /** Settles when no append is under way. */
@@ -157,7 +187,7 @@ export class Pchannel {
   }
 
   async close(): Promise<void> {
-    await this.#store?.close()
+    await this.#wal?.close()
   }
 
   /** State and size alone: unlike `status`, it takes no tick, and so never makes an idle node write its lease. */
@@ -192,7 +222,7 @@ export class Pchannel {
       segments: status.segments,
       vchannels,
       transactions: 0,
-      throttle: 'ok',
+      throttle: this.throttle().state,
       failure: status.failure ?? null,
     }
   }
@@ -217,6 +247,23 @@ export class Pchannel {
       outcome: 'not-written',
       cause: this.#failure,
     })
+  }
+}
+
+const OPEN: WalThrottle = { state: 'ok', bytesPerSecond: 0 }
+const RANK = { ok: 0, slow: 1, refusing: 2 } as const
+
+interface Opened {
+  store: LogStore
+  wal: Wal
+}
+
+async function openWal(store: LogStore, number: number, parts: PchannelParts): Promise<Wal> {
+  try {
+    return await Wal.open(store, { ...parts.wal, name: `pchannel ${number}` })
+  } catch (error) {
+    await store.close().catch(() => {})
+    throw error
   }
 }
 

@@ -62,7 +62,7 @@ test('vchannels created one at a time are written together at the next opening',
   let node = await openNode()
   for (let index = 0; index < count; index++) await node.resolve(`v${index}`, true)
   const { group } = await node.resolve('v0', false)
-  await node.append(group, await numberedBody('v0', 'x', 3), {})
+  await node.append(group, await numberedBody('v0', 'x', 3), {}).settled
   const before = node.vchannels()
   await closeNode(node)
   for (const expected of ['rewritten', 'kept']) {

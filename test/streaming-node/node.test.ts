@@ -29,7 +29,9 @@ async function textsOf(node: StreamingNode, vchannel: string): Promise<string[]>
   const { group } = await node.resolve(vchannel, false)
   const texts: string[] = []
   const signal = new AbortController().signal
-  for await (const frame of node.read(group, { from: 'earliest', vchannels: [vchannel], follow: false, signal })) {
+  for await (const frame of node
+    .reader(group)
+    .read({ from: 'earliest', vchannels: [vchannel], follow: false, signal })) {
     for (const record of frame) texts.push(Buffer.from(record.payload).toString())
   }
   return texts
@@ -73,7 +75,7 @@ describe('vchannels', () => {
     })
     for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve))
     expect([settled, node.vchannels()]).toEqual([false, []])
-    await expect(node.append(0, await numberedBody('orders', 'x', 1), {})).rejects.toMatchObject({
+    await expect(node.append(0, await numberedBody('orders', 'x', 1), {}).settled).rejects.toMatchObject({
       code: 'INVALID_BODY',
     })
     release()
@@ -179,7 +181,7 @@ describe('append, read, truncate', () => {
     const node = await openNode(new MemoryLogs())
     for (const name of ['a', 'b']) {
       const { group } = await node.resolve(name, true)
-      await node.append(group, await numberedBody(name, name, 2), {})
+      await node.append(group, await numberedBody(name, name, 2), {}).settled
     }
     expect(await textsOf(node, 'a')).toEqual(['a-0', 'a-1'])
     expect(await textsOf(node, 'b')).toEqual(['b-0', 'b-1'])
@@ -191,13 +193,16 @@ describe('append, read, truncate', () => {
     await node.resolve('a', true)
     const body = await numberedBody('a', 'x', 1)
     for (const refused of [
-      node.append(1, body, {}),
-      node.append(0, await numberedBody('unheard', 'x', 1), {}),
-      node.append(0, await numberedBody('', 'x', 1), {}),
+      node.append(1, body, {}).settled,
+      node.append(0, await numberedBody('unheard', 'x', 1), {}).settled,
+      node.append(0, await numberedBody('', 'x', 1), {}).settled,
     ]) {
       await expect(refused).rejects.toMatchObject({ code: 'INVALID_BODY', outcome: 'not-written' })
     }
-    await expect(node.append(9, body, {})).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', outcome: 'not-written' })
+    await expect(node.append(9, body, {}).settled).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      outcome: 'not-written',
+    })
     expect(node.nextLsn(0)).toBe(0)
     await node.close()
   })
@@ -205,7 +210,7 @@ describe('append, read, truncate', () => {
   test('truncation is by the vchannel and takes its whole log; beyond the end is an error', async () => {
     const node = await openNode(new MemoryLogs())
     const { group } = await node.resolve('a', true)
-    await node.append(group, await numberedBody('a', 'x', 4), {})
+    await node.append(group, await numberedBody('a', 'x', 4), {}).settled
     expect(await node.truncateBefore('a', 2)).toEqual({ firstLsn: 2 })
     expect(await textsOf(node, 'a')).toEqual(['x-2', 'x-3'])
     await expect(node.truncateBefore('a', 5)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
@@ -218,12 +223,15 @@ describe('append, read, truncate', () => {
     const observer = {
       appended: (pchannel: number, records: number, bytes: number) => told.push([pchannel, records, bytes]),
       appendFailed: (pchannel: number, outcome: string) => told.push([pchannel, outcome]),
+      repeated: (pchannel: number, records: number) => told.push([pchannel, 'repeated', records]),
     }
     const node = await openNode(new MemoryLogs(), { observer })
     await node.resolve('a', true)
     const body = await numberedBody('a', 'x', 3)
-    await node.append(0, body, {})
-    await expect(node.append(0, body, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' })
+    await node.append(0, body, {}).settled
+    await expect(node.append(0, body, { signal: AbortSignal.abort() }).settled).rejects.toMatchObject({
+      code: 'ABORTED',
+    })
     expect(told).toEqual([
       [0, 3, body.bytes.length],
       [0, 'not-written'],
@@ -241,12 +249,12 @@ describe('failures', () => {
     node = await openNode(logs, { stores: failing(logs, ['1']) })
     expect(node.status().map((status) => status.state)).toEqual(['idle', 'failed', 'idle', 'idle'])
     expect(node.status()[1]!.message).toContain('frame at 4096 is damaged')
-    const refused = node.append(1, await numberedBody('b', 'x', 1), {})
+    const refused = node.append(1, await numberedBody('b', 'x', 1), {}).settled
     await expect(refused).rejects.toMatchObject({ code: 'LOG_DAMAGED', outcome: 'not-written', position: 4096 })
     expect(() =>
-      node.read(1, { from: 'earliest', vchannels: ['b'], follow: true, signal: new AbortController().signal }),
+      node.reader(1).read({ from: 'earliest', vchannels: ['b'], follow: true, signal: new AbortController().signal }),
     ).toThrow(expect.objectContaining({ code: 'LOG_DAMAGED' }))
-    await node.append(0, await numberedBody('a', 'x', 1), {})
+    await node.append(0, await numberedBody('a', 'x', 1), {}).settled
     expect(await textsOf(node, 'a')).toEqual(['x-0'])
     expect(await Promise.all(['d', 'e', 'f'].map(async (name) => (await node.resolve(name, true)).group))).toEqual([
       3, 0, 2,
@@ -263,7 +271,9 @@ describe('failures', () => {
     const node = await openNode(new MemoryLogs({ commit }))
     await node.resolve('a', true)
     fail = '0'
-    await expect(node.append(0, await numberedBody('a', 'x', 1), {})).rejects.toMatchObject({ outcome: 'unknown' })
+    await expect(node.append(0, await numberedBody('a', 'x', 1), {}).settled).rejects.toMatchObject({
+      outcome: 'unknown',
+    })
     expect(node.status().map((status) => status.state)).toEqual(['failed', 'idle', 'idle', 'idle'])
     const groups = await Promise.all(['b', 'c', 'd', 'e'].map(async (name) => (await node.resolve(name, true)).group))
     expect(groups).toEqual([1, 2, 3, 1])
@@ -303,17 +313,17 @@ describe('drain', () => {
       release = resolve
     })
     const body = await numberedBody('a', 'x', 1)
-    const taken = node.append(0, body, {})
+    const taken = node.append(0, body, {}).settled
     const creating = node.resolve('b', true)
     const drained = node.drain()
     expect(node.accepting).toBe(false)
-    for (const refused of [node.append(0, body, {}), node.resolve('c', true), node.truncateBefore('a', 0)]) {
+    for (const refused of [node.append(0, body, {}).settled, node.resolve('c', true), node.truncateBefore('a', 0)]) {
       await expect(refused).rejects.toMatchObject({ code: 'DRAINING', retriable: true, outcome: 'not-written' })
     }
     expect((await node.resolve('a', true)).group).toBe(0)
     release()
     await drained
-    expect((await taken).firstLsn).toBe(0)
+    expect((await taken).range.firstLsn).toBe(0)
     expect((await creating).group).toBe(1)
     expect(await textsOf(node, 'a')).toEqual(['x-0'])
     await node.close()

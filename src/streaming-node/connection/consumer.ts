@@ -1,10 +1,15 @@
 /**
  * One consumer of a connection: reads a group from its position on, sends what was asked for as credit and the socket
- * allow, and knows when it has sent everything that is durable.
+ * allow, a transaction where its commit stands, and knows when it has sent everything that is durable.
  */
 import { TidelogError } from '../../errors.ts'
 import type { StoreFrame, StorePosition } from '../../log-store/log-store.ts'
-import { encodeCaughtUp, encodeFrame, frameMessageBytes } from '../../protocol/consume-messages.ts'
+import {
+  encodeCaughtUp,
+  encodeFrame,
+  frameMessageBytes,
+  type TransactionPart,
+} from '../../protocol/consume-messages.ts'
 import { encodeControl } from '../../protocol/control-codec.ts'
 import type { ConsumeRequest } from '../../protocol/control-messages.ts'
 import { SECTIONS_MAX } from '../../protocol/limits.ts'
@@ -12,11 +17,16 @@ import { encodeMessage, MessageType } from '../../protocol/message.ts'
 import type { Outbox } from '../../protocol/outbox.ts'
 import { paddedTo8 } from '../../protocol/u64.ts'
 import { errorToWire } from '../../protocol/wire-error.ts'
+import { transactionsOf } from '../../wal/scan/row-roles.ts'
+import { TransactionAssembler, type TransactionStep } from '../../wal/scan/transaction-assembler.ts'
 import type { NodeService } from '../node-service.ts'
+import type { ByteBudget } from './byte-budget.ts'
 import type { ConnectionMetrics } from './options.ts'
 
 const ZEROS = Buffer.alloc(8)
 const CREDIT_MAX = Number.MAX_SAFE_INTEGER
+/** What a consumer keeps of open transactions, where there is so much left for all of them. */
+const TRANSACTION_BYTES_MAX = 1024 * 1024
 
 export interface ConsumerOptions {
   id: number
@@ -26,6 +36,8 @@ export interface ConsumerOptions {
   metrics: ConnectionMetrics
   /** The longest body that the client receives. */
   bodyBytesMax: number
+  /** What all consumers of the node may keep of open transactions. */
+  transactionBudget: ByteBudget
   onEnd: () => void
 }
 
@@ -41,6 +53,8 @@ export class ServerConsumer {
   readonly #types: ReadonlySet<number> | null
   readonly #fromTick: bigint
   readonly #abort = new AbortController()
+  readonly #transactionBytes: number
+  #assembler: TransactionAssembler
   /** Everything below it that was asked for has been sent; null while only a tick is known. */
   #position: number | null
   #creditBytes: number
@@ -67,6 +81,10 @@ export class ServerConsumer {
     if (from === 'earliest') this.#position = service.firstLsn(group)
     else if (from === 'latest') this.#position = service.nextLsn(group)
     else this.#position = 'lsn' in from ? from.lsn : null
+    const { bytesMax, heldBytes } = options.transactionBudget
+    // The more there are the less each has; the rest is read again at the commit.
+    this.#transactionBytes = Math.min(TRANSACTION_BYTES_MAX, Math.max(0, (bytesMax - heldBytes) >> 3))
+    this.#assembler = this.#createAssembler()
   }
 
   get position(): number | null {
@@ -88,8 +106,9 @@ export class ServerConsumer {
 
   /** Runs to its end; never rejects. */
   async run(): Promise<void> {
-    const { metrics, outbox, onEnd, id } = this.#options
+    const { metrics, outbox, onEnd, id, transactionBudget } = this.#options
     metrics.consumerOpened()
+    transactionBudget.take(this.#transactionBytes)
     let end: { code: string; wire: Record<string, string | number | boolean | undefined> }
     try {
       end = await this.#send()
@@ -100,6 +119,7 @@ export class ServerConsumer {
         end = { code: String(wire.code), wire }
       }
     }
+    transactionBudget.give(this.#transactionBytes)
     outbox.send(
       encodeMessage(MessageType.consumeEnd, id, encodeControl({ ...end.wire, nextLsn: this.#position ?? undefined })),
     )
@@ -129,6 +149,7 @@ export class ServerConsumer {
         const began = this.#sentAny || this.#options.request.from !== 'earliest'
         if (began || !isTruncated(error) || firstLsn <= this.#position!) throw error
         this.#position = firstLsn
+        this.#assembler = this.#createAssembler()
       }
     }
   }
@@ -144,15 +165,16 @@ export class ServerConsumer {
   async #readTo(end: number): Promise<void> {
     const { service, request } = this.#options
     const from: StorePosition = this.#position === null ? { timeTick: this.#fromTick } : { lsn: this.#position }
+    const types = this.#assembler.readTypes
     const options = { from, vchannels: request.vchannels, follow: false, signal: this.#abort.signal }
-    const frames = service.read(
-      this.group,
-      request.types === undefined ? options : { ...options, types: request.types },
-    )
+    const frames = service.reader(this.group).read(types === undefined ? options : { ...options, types })
     for await (const frame of frames) {
       const after = frame.gap === null ? frame.lastLsn + 1 : frame.gap.firstLsn + frame.gap.count
       if (this.until !== null && frame.baseLsn >= this.until) break
-      if (frame.kind !== 'tick') await this.#sendFrame(frame)
+      if (frame.kind !== 'tick') {
+        if (this.#assembler.passes(frame)) await this.#sendFrame(frame)
+        else await this.#sendSteps(frame)
+      }
       if (this.#stopped) return
       this.#position = Math.max(this.#position ?? 0, after)
     }
@@ -160,14 +182,58 @@ export class ServerConsumer {
     this.#position = Math.max(this.#position ?? 0, sentTo)
   }
 
+  async #sendSteps(frame: StoreFrame): Promise<void> {
+    for await (const step of this.#assembler.steps(frame)) {
+      if (step.kind === 'frame') await this.#sendFrame(step.frame)
+      else {
+        if (this.until !== null && step.lsn >= this.until) return
+        await this.#sendTransaction(step)
+      }
+      if (this.#stopped) return
+      if (step.kind === 'transaction') this.#position = Math.max(this.#position ?? 0, step.lsn + 1)
+    }
+  }
+
+  /** One part behind: the last one says that it is. */
+  async #sendTransaction(step: TransactionStep): Promise<void> {
+    const part = { transaction: step.transaction, commitLsn: step.lsn, commitTick: step.timeTick, last: false }
+    let held: StoreFrame | null = null
+    for await (const frame of step.parts) {
+      if (this.#stopped) return
+      if (!this.#isWantedPart(frame, step.transaction)) continue
+      if (held !== null) await this.#sendRecords(held, part)
+      held = frame
+    }
+    if (held !== null && !this.#stopped) await this.#sendRecords(held, { ...part, last: true })
+  }
+
+  #createAssembler(): TransactionAssembler {
+    const { service, request } = this.#options
+    const { vchannels, types } = request
+    return new TransactionAssembler(service.reader(this.group), {
+      vchannels,
+      types,
+      memoryBytes: this.#transactionBytes,
+      fromLsn: this.#position ?? undefined,
+      fromTick: this.#fromTick,
+      signal: this.#abort.signal,
+    })
+  }
+
   async #sendFrame(frame: StoreFrame): Promise<void> {
+    if (frame.kind === 'records') {
+      if (frame.head === null || frame.lastTimeTick < this.#fromTick || !this.#isWanted(frame)) return
+    }
+    await this.#sendRecords(frame, null)
+  }
+
+  async #sendRecords(frame: StoreFrame, part: TransactionPart | null): Promise<void> {
     const { id, outbox, metrics, bodyBytesMax } = this.#options
     const pieces: Buffer[] = []
     const sections: number[] = []
     const { head } = frame
     let bodyLength = 0
-    if (frame.kind === 'records') {
-      if (head === null || frame.lastTimeTick < this.#fromTick || !this.#isWanted(frame)) return
+    if (head !== null) {
       const nodeSection = asBuffer(frame.nodeSection)
       pieces.push(head.bytes, nodeSection)
       bodyLength = head.headLength + nodeSection.length
@@ -190,7 +256,7 @@ export class ServerConsumer {
         },
       )
     }
-    const messageBytes = frameMessageBytes(sections.length, bodyLength)
+    const messageBytes = frameMessageBytes(sections.length, bodyLength, part !== null)
     await this.#mayGo()
     if (this.#stopped) return
     this.#sentAny = true
@@ -200,7 +266,7 @@ export class ServerConsumer {
       encodeFrame(
         id,
         {
-          kind: frame.kind === 'gap' ? 'gap' : 'records',
+          kind: frame.kind === 'gap' ? 'gap' : part === null ? 'records' : 'part',
           baseLsn: frame.gap === null ? frame.baseLsn : frame.gap.firstLsn,
           baseTimeTick: frame.baseTimeTick,
           bodyHash: head === null ? 0n : frame.bodyHash,
@@ -210,7 +276,7 @@ export class ServerConsumer {
           nodeLength: head === null ? 0 : frame.nodeSection.length,
           bodyLength: head === null ? 0 : frame.bodyLength,
           gap: frame.gap,
-          part: null,
+          part,
           sections,
         },
         bodyLength,
@@ -225,6 +291,19 @@ export class ServerConsumer {
     if (this.#types === null) return head.vchannels.some((name) => this.#names.has(name))
     for (let row = 0; row < head.recordCount; row++) {
       if (this.#types.has(head.type(row)) && this.#names.has(head.vchannels[head.vchannelIndex(row)]!)) return true
+    }
+    return false
+  }
+
+  #isWantedPart(frame: StoreFrame, transaction: number): boolean {
+    const head = frame.head!
+    const transactions = transactionsOf(head)
+    if (transactions === null) return false
+    for (let row = 0; row < head.recordCount; row++) {
+      const context = head.contextIndex(row)
+      if (context < 0 || transactions[context] !== transaction) continue
+      if (this.#types !== null && !this.#types.has(head.type(row))) continue
+      if (this.#names.has(head.vchannels[head.vchannelIndex(row)]!)) return true
     }
     return false
   }

@@ -5,6 +5,7 @@ import {
   HELLO_TIMEOUT_MS,
   IDLE_TIMEOUT_MS,
   MESSAGE_TIMEOUT_MS,
+  PRODUCERS_MAX,
   RECORD_BYTES_MAX,
   WRITE_STALL_TIMEOUT_MS,
 } from '../../protocol/limits.ts'
@@ -64,8 +65,16 @@ export interface ConnectionOptions {
   /** Bytes waiting to be sent beyond which no frame is added, and nothing is read. */
   writeBufferBytes: number
   consumersMax: number
-  /** RESOLVE, LIST, STATUS and TRUNCATE at a time. */
+  /** RESOLVE, LIST, STATUS, TRUNCATE, PRODUCER_OPEN and lists at a time. */
   requestsMax: number
+  /** TXN_BEGIN and TXN_END at a time: many of them share a frame. */
+  transactionRequestsMax: number
+  /** Producers, by their number in PRODUCE, with frames unanswered or failed. */
+  producersMax: number
+  /** CONFIRM that wait. */
+  confirmsMax: number
+  /** What consumers of all connections together may keep of transactions that are open; the rest is read again. */
+  transactionBudget: ByteBudget
 }
 
 export const connectionDefaults: Readonly<ConnectionOptions> = {
@@ -84,4 +93,8 @@ export const connectionDefaults: Readonly<ConnectionOptions> = {
   writeBufferBytes: 1024 * 1024,
   consumersMax: 1024,
   requestsMax: 64,
+  transactionRequestsMax: 16_384,
+  producersMax: PRODUCERS_MAX,
+  confirmsMax: 1_024,
+  transactionBudget: new ByteBudget(64 * 1024 * 1024),
 }

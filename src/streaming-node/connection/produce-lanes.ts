@@ -5,22 +5,23 @@
 import { setMaxListeners } from 'node:events'
 import type { BodyHead } from '../../../native-free-storage/index.ts'
 import { TidelogError } from '../../errors.ts'
-import type { AppendedRange } from '../../log-store/log-store.ts'
 import { encodeControl } from '../../protocol/control-codec.ts'
-import { PRODUCERS_MAX } from '../../protocol/limits.ts'
 import { encodeMessage, MessageType } from '../../protocol/message.ts'
 import { encodeProduced, type Produce } from '../../protocol/produce-messages.ts'
 import { violation } from '../../protocol/violation.ts'
 import { errorToWire } from '../../protocol/wire-error.ts'
-import type { NodeService } from '../node-service.ts'
+import type { UnitResult } from '../../wal/pipeline/interceptor.ts'
+import type { NodeService, PlacedAppend } from '../node-service.ts'
 import type { ByteBudget } from './byte-budget.ts'
 import type { ConnectionMetrics } from './options.ts'
-import { BodyRefused, checkReceivedBody, openReceivedBody } from './received-body.ts'
+import { BodyRefused, type BodyRules, checkReceivedBody, openReceivedBody } from './received-body.ts'
+import type { ReceivedIdentity } from './received-identity.ts'
 
 export interface ProduceLanesOptions {
   service: NodeService
   metrics: ConnectionMetrics
-  recordBytesMax: number
+  rules: BodyRules
+  producersMax: number
   budget: ByteBudget
   send: (message: Buffer) => void
   /** After `pendingBytes` became less. */
@@ -37,7 +38,8 @@ interface Slot {
   head: BodyHead | null
   /** Why it is not given to the log: told in its turn. */
   refusal: TidelogError<string> | null
-  result: AppendedRange | TidelogError<string> | null
+  identity: ReceivedIdentity | null
+  result: UnitResult | TidelogError<string> | null
 }
 
 interface Lane {
@@ -55,6 +57,9 @@ interface Lane {
   abort: AbortController
 }
 
+/** Lanes at which quiet ones are looked for first. */
+const SWEEP_AT_MIN = 1_024
+
 /** A frame that failed while it waited for room: those behind it wait too, and are not let in. */
 const waitingCodes: ReadonlySet<string> = new Set(['QUEUE_FULL', 'TIMEOUT'])
 
@@ -62,11 +67,16 @@ export class ProduceLanes {
   readonly #options: ProduceLanesOptions
   readonly #lanes = new Map<string, Lane>()
   readonly #idle: (() => void)[] = []
+  /** Frames without an answer of each transaction, and who waits for them. */
+  readonly #transactions = new Map<string, { frames: number; waiting: (() => void)[] }>()
+  /** As many lanes as are looked through for quiet ones. */
+  #sweepAt: number
   #pendingBytes = 0
   #pending = 0
 
   constructor(options: ProduceLanesOptions) {
     this.#options = options
+    this.#sweepAt = Math.min(SWEEP_AT_MIN, options.producersMax)
   }
 
   /** Bytes of bodies without an answer. */
@@ -80,19 +90,26 @@ export class ProduceLanes {
     return new Promise((resolve) => this.#idle.push(resolve))
   }
 
+  /** Settles when every frame of the transaction that came before has its answer; null: there is none. */
+  transactionIdle(group: number, transaction: number): Promise<void> | null {
+    const held = this.#transactions.get(`${transaction}/${group}`)
+    return held === undefined ? null : new Promise((resolve) => held.waiting.push(resolve))
+  }
+
   /** Takes a PRODUCE. Throws PROTOCOL_VIOLATION. */
   receive(requestId: number, produce: Produce, body: Buffer): void {
     const lane = this.#lane(produce)
     if (produce.generation < lane.generation) throw violation('the generation of a producer went back')
     lane.generation = produce.generation
-    const slot: Slot = { requestId, produce, body, head: null, refusal: null, result: null }
+    const slot: Slot = { requestId, produce, body, head: null, refusal: null, identity: null, result: null }
     this.#pending++
     this.#pendingBytes += body.length
     this.#options.budget.take(body.length)
     lane.slots.push(slot)
     try {
       slot.head = openReceivedBody(body, produce)
-      checkReceivedBody(slot.head, body, this.#options.recordBytesMax)
+      slot.identity = checkReceivedBody(slot.head, body, produce.transactionIndex, this.#options.rules)
+      this.#countTransaction(slot)
     } catch (error) {
       slot.refusal = error as TidelogError<string>
       if (error instanceof BodyRefused && error.broken) this.#options.onBroken(error)
@@ -104,7 +121,7 @@ export class ProduceLanes {
     const key = `${produce.producer}/${produce.group}`
     let lane = this.#lanes.get(key)
     if (lane === undefined) {
-      if (this.#lanes.size >= PRODUCERS_MAX) throw violation(`more than ${PRODUCERS_MAX} producers on a connection`)
+      if (this.#lanes.size >= this.#sweepAt) this.#sweep()
       lane = {
         generation: produce.generation,
         turn: produce.generation,
@@ -117,6 +134,36 @@ export class ProduceLanes {
       this.#lanes.set(key, lane)
     }
     return lane
+  }
+
+  /** One that holds nothing and in which nothing has failed is as good as a new one. */
+  #sweep(): void {
+    for (const [key, lane] of this.#lanes) {
+      if (lane.slots.length === 0 && lane.failed.size === 0 && !lane.scheduled) this.#lanes.delete(key)
+    }
+    const { producersMax } = this.#options
+    if (this.#lanes.size >= producersMax) throw violation(`more than ${producersMax} producers on a connection`)
+    this.#sweepAt = Math.min(producersMax, Math.max(SWEEP_AT_MIN, 2 * this.#lanes.size))
+  }
+
+  #countTransaction(slot: Slot): void {
+    const transaction = slot.identity?.transaction ?? null
+    if (transaction === null) return
+    const key = `${transaction}/${slot.produce.group}`
+    const held = this.#transactions.get(key)
+    if (held === undefined) this.#transactions.set(key, { frames: 1, waiting: [] })
+    else held.frames++
+  }
+
+  #answeredTransaction(slot: Slot): void {
+    const transaction = slot.identity?.transaction ?? null
+    if (transaction === null) return
+    const key = `${transaction}/${slot.produce.group}`
+    const held = this.#transactions.get(key)!
+    held.frames--
+    if (held.frames > 0) return
+    this.#transactions.delete(key)
+    for (const wake of held.waiting) wake()
   }
 
   /** Gives the next frame to the log, and comes back for the one behind it when it is known not to be refused at once. */
@@ -135,10 +182,13 @@ export class ProduceLanes {
         lane.abort = createAbort()
       }
       if (this.#mayGo(lane, slot)) {
-        this.#append(lane, slot)
+        const entered = this.#append(lane, slot)
         lane.scheduled = true
+        const goOn = () => this.#dispatch(lane)
         // Behind every microtask that a refusal may take.
-        queueMicrotask(() => process.nextTick(() => this.#dispatch(lane)))
+        const refused = () => queueMicrotask(() => process.nextTick(goOn))
+        if (entered === null) refused()
+        else entered.then(refused, refused)
         return
       }
     }
@@ -158,21 +208,24 @@ export class ProduceLanes {
     return false
   }
 
-  #append(lane: Lane, slot: Slot): void {
+  /** Gives when the frame has entered the queue of the log, and so the next one may go; null: it has. */
+  #append(lane: Lane, slot: Slot): Promise<void> | null {
     const { service } = this.#options
-    const { produce, body } = slot
+    const { produce, body, identity } = slot
+    const { barrierTick, firstTriedAt } = produce
     const { signal } = lane.abort
-    const options = produce.barrierTick > 0n ? { barrierTick: produce.barrierTick, signal } : { signal }
-    let appended: Promise<AppendedRange>
+    const transactionIndex = identity?.transaction == null ? null : produce.transactionIndex
+    let placed: PlacedAppend
     try {
-      appended = service.append(produce.group, { bytes: body, hash: produce.bodyHash, head: slot.head! }, options)
+      const encoded = { bytes: body, hash: produce.bodyHash, head: slot.head! }
+      placed = service.append(produce.group, encoded, { barrierTick, firstTriedAt, transactionIndex, signal })
     } catch (error) {
       this.#fail(lane, slot, error)
-      return
+      return null
     }
-    appended.then(
-      (range) => {
-        slot.result = range
+    placed.settled.then(
+      (result) => {
+        slot.result = result
         this.#settle(lane)
       },
       (error: unknown) => {
@@ -187,6 +240,7 @@ export class ProduceLanes {
         this.#settle(lane)
       },
     )
+    return placed.entered
   }
 
   #fail(lane: Lane, slot: Slot, error: unknown): void {
@@ -210,8 +264,10 @@ export class ProduceLanes {
         send(encodeMessage(MessageType.error, requestId, encodeControl(errorToWire(result))))
       } else {
         metrics.produced(produce.group, produce.recordCount, body.length)
-        send(encodeProduced(requestId, result))
+        const { range, duplicate, duplicates } = result
+        send(encodeProduced(requestId, { ...range, duplicate, duplicates }))
       }
+      this.#answeredTransaction(slot)
     }
     if (answered === 0) return
     lane.slots.splice(0, answered)

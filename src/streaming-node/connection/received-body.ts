@@ -12,11 +12,17 @@ import {
   verifySection,
 } from '../../../native-free-storage/index.ts'
 import { TidelogError } from '../../errors.ts'
-import { nodeOnlyContexts, nodeOnlyTypes, PRODUCER_CONTEXT, TRANSACTION_CONTEXT } from '../../protocol/node-only.ts'
+import { isExclusive, messageTypeInfo, messageTypeName } from '../../message/message-type.ts'
+import { HEADER_PROPERTY, KEY_BYTES_MAX, KEY_PROPERTY } from '../../message/property-names.ts'
+import { KEYED_RECORDS_MAX } from '../../protocol/limits.ts'
+import { nodeOnlyContexts, nodeOnlyTypes } from '../../protocol/node-only.ts'
 import type { Produce } from '../../protocol/produce-messages.ts'
+import { hasItem, identityOf, type ReceivedIdentity } from './received-identity.ts'
 
 const PROPERTY_HEADER_BYTES = 6
 const UNDERSCORE = 0x5f
+const KEY_NAME = Buffer.from(KEY_PROPERTY)
+const HEADER_NAME = Buffer.from(HEADER_PROPERTY)
 /** Up to so many properties keys are compared in pairs; more go through the decoder. */
 const PAIRED_MAX = 8
 
@@ -48,33 +54,63 @@ export function openReceivedBody(body: Buffer, produce: Produce): BodyHead {
   }
 }
 
-/** What a client may say, and its properties; throws BodyRefused. */
-export function checkReceivedBody(head: BodyHead, body: Buffer, recordBytesMax: number): void {
-  if (head.vchannels.includes('')) throw new BodyRefused('a record has no vchannel', false)
-  for (let index = 0; index < head.contextCount; index++) checkContext(head.context(index))
-  checkRows(head, body, recordBytesMax)
+/** What the connection knows. */
+export interface BodyRules {
+  recordBytesMax: number
+  /** Whether it has opened the producer in this epoch. */
+  hasOpened(producer: number, epoch: number): boolean
 }
 
-function checkRows(head: BodyHead, body: Buffer, recordBytesMax: number): void {
+/** What a client may say, and its properties; throws BodyRefused. `index`: in its transaction, as the message says. */
+export function checkReceivedBody(head: BodyHead, body: Buffer, index: number, rules: BodyRules): ReceivedIdentity {
+  if (head.vchannels.includes('')) throw refused('a record has no vchannel')
+  for (let context = 0; context < head.contextCount; context++) {
+    if (hasItem(head.context(context), (type) => nodeOnlyContexts.has(type))) {
+      throw refused('a context of a tenant or an origin cluster is not for clients')
+    }
+  }
+  const identity = identityOf(head, (why) => {
+    throw refused(why)
+  })
+  const { producer, transaction } = identity
+  if (producer !== null && !rules.hasOpened(producer.producer, producer.epoch)) {
+    throw refused(`this connection has not opened producer ${producer.producer} in epoch ${producer.epoch}`)
+  }
+  if (index > 0 && transaction === null) throw refused('an index in a transaction, and no transaction')
+  checkRows(head, body, rules.recordBytesMax, producer !== null || transaction !== null)
+  return identity
+}
+
+function checkRows(head: BodyHead, body: Buffer, recordBytesMax: number, owned: boolean): void {
   const { recordCount } = head
   let offsets: Uint32Array | null = null
+  let keys = 0
   for (let row = 0; row < recordCount; row++) {
     const type = head.type(row)
-    if (type !== 0 && nodeOnlyTypes.has(type)) {
-      throw new BodyRefused(`record ${row} has type ${type}, which is not for clients`, false)
-    }
+    if (type !== 0) checkType(type, row, recordCount, owned)
     const propertiesLength = head.propertiesLength(row)
     if (propertiesLength + head.payloadLength(row) > recordBytesMax) {
-      throw new BodyRefused(`record ${row} is longer than ${recordBytesMax} bytes`, false)
+      throw refused(`record ${row} is longer than ${recordBytesMax} bytes`)
     }
     if (propertiesLength === 0) continue
     offsets ??= head.rowOffsets()
     const start = head.sectionOffset(head.vchannelIndex(row)) + offsets[row]!
-    checkProperties(body.subarray(start, start + propertiesLength), row)
+    if (!checkProperties(body.subarray(start, start + propertiesLength), row, type)) continue
+    if (owned) throw refused(`record ${row} has an idempotency key in a frame of a producer or a transaction`)
+    keys++
+    if (keys > KEYED_RECORDS_MAX) throw refused(`more than ${KEYED_RECORDS_MAX} idempotency keys in a frame`)
   }
 }
 
-function checkProperties(bytes: Buffer, row: number): void {
+function checkType(type: number, row: number, recordCount: number, owned: boolean): void {
+  if (nodeOnlyTypes.has(type)) throw refused(`record ${row} has type ${type}, which is not for clients`)
+  if (!isExclusive(type)) return
+  if (recordCount > 1) throw refused(`record ${row} is a ${messageTypeName(type)}, which is alone in its frame`)
+  if (owned) throw refused(`a ${messageTypeName(type)} belongs to no producer and to no transaction`)
+}
+
+/** Says whether there is an idempotency key. */
+function checkProperties(bytes: Buffer, row: number, type: number): boolean {
   const fail = (why: string): never => {
     throw new BodyRefused(`properties of record ${row}: ${why}`, true)
   }
@@ -83,6 +119,7 @@ function checkProperties(bytes: Buffer, row: number): void {
   if (count === 0) fail('a count of 0')
   const plain = isAscii(bytes)
   const keys: Buffer[] = []
+  let hasKey = false
   let at = 2
   for (let index = 0; index < count; index++) {
     if (at + PROPERTY_HEADER_BYTES > bytes.length) fail('cut off')
@@ -91,7 +128,8 @@ function checkProperties(bytes: Buffer, row: number): void {
     const end = valueAt + bytes.readUInt32LE(at + 2)
     if (end > bytes.length) fail('cut off')
     if (valueAt > keyAt && bytes[keyAt] === UNDERSCORE) {
-      throw new BodyRefused(`record ${row} has a property that begins with _, which only the node may write`, false)
+      checkReserved(bytes.subarray(keyAt, valueAt), bytes.subarray(valueAt, end), row, type)
+      hasKey ||= valueAt - keyAt === KEY_NAME.length && KEY_NAME.equals(bytes.subarray(keyAt, valueAt))
     }
     if (!plain && !(isUtf8(bytes.subarray(keyAt, valueAt)) && isUtf8(bytes.subarray(valueAt, end)))) {
       fail('not valid UTF-8')
@@ -111,15 +149,23 @@ function checkProperties(bytes: Buffer, row: number): void {
       fail((error as Error).message)
     }
   }
+  return hasKey
 }
 
-/** Item headers were checked with the head: u16 type, u16 length, value. */
-function checkContext(context: Uint8Array): void {
-  const view = new DataView(context.buffer, context.byteOffset, context.byteLength)
-  for (let at = 0; at + 4 <= view.byteLength; at += 4 + view.getUint16(at + 2, true)) {
-    const type = view.getUint16(at, true)
-    const stated = type === PRODUCER_CONTEXT || type === TRANSACTION_CONTEXT
-    if (stated || nodeOnlyContexts.has(type))
-      throw new BodyRefused(`a context of type ${type} is not for clients`, false)
+/** Of the names that begin with `_` a client may say two. */
+function checkReserved(name: Buffer, value: Buffer, row: number, type: number): void {
+  if (KEY_NAME.equals(name)) {
+    if (value.length === 0 || value.length > KEY_BYTES_MAX) {
+      throw refused(`record ${row} has an idempotency key of ${value.length} bytes; 1 to ${KEY_BYTES_MAX} are allowed`)
+    }
+    return
   }
+  if (!HEADER_NAME.equals(name)) {
+    throw refused(`record ${row} has a property that begins with _, which only the node may write`)
+  }
+  if (messageTypeInfo(type) === undefined) throw refused(`record ${row} has a header, and its type ${type} has none`)
+}
+
+function refused(message: string): BodyRefused {
+  return new BodyRefused(message, false)
 }

@@ -6,7 +6,6 @@ import type { Socket } from 'node:net'
 import { loadChecksum } from '../../../native-free-storage/index.ts'
 import { TidelogError } from '../../errors.ts'
 import { decodeCredit } from '../../protocol/consume-messages.ts'
-import { encodeControl } from '../../protocol/control-codec.ts'
 import {
   type ConsumeRequest,
   decodeConsume,
@@ -22,13 +21,15 @@ import { MessageParser } from '../../protocol/message-parser.ts'
 import { Outbox } from '../../protocol/outbox.ts'
 import { decodeProduce } from '../../protocol/produce-messages.ts'
 import { violation } from '../../protocol/violation.ts'
-import { errorToWire, shortened } from '../../protocol/wire-error.ts'
+import { shortened } from '../../protocol/wire-error.ts'
 import type { NodeService } from '../node-service.ts'
 import { ServerConsumer } from './consumer.ts'
 import { Deadlines } from './deadlines.ts'
 import { type ConnectionOptions, connectionDefaults } from './options.ts'
 import { ProduceLanes } from './produce-lanes.ts'
-import { answerRequest, checkVchannelName } from './requests.ts'
+import { RequestDesk } from './request-desk.ts'
+import { checkVchannelName } from './requests.ts'
+import { ThrottlePublisher } from './throttle-publisher.ts'
 import { TickPublisher } from './tick-publisher.ts'
 
 const PING_BYTES = 8
@@ -69,10 +70,11 @@ class ServedConnection implements Connection {
   readonly #consumers = new Map<number, ServerConsumer>()
   /** Ids of consumers that are being opened. */
   readonly #opening = new Set<number>()
+  readonly #desk: RequestDesk
+  readonly #throttle: ThrottlePublisher
   #clientBodyBytesMax = 0
   #greeted = false
   #received = 0
-  #requests = 0
   #reading = true
   #waitsForRoom = false
   /** Nothing more is taken. */
@@ -95,13 +97,26 @@ class ServedConnection implements Connection {
     this.#lanes = new ProduceLanes({
       service,
       metrics,
-      recordBytesMax: options.recordBytesMax,
+      rules: {
+        recordBytesMax: options.recordBytesMax,
+        hasOpened: (producer, epoch) => this.#desk.hasOpened(producer, epoch),
+      },
+      producersMax: options.producersMax,
       budget: options.produceBudget,
       send: (message) => this.#outbox.send(message),
       onSettled: () => this.#balance(),
       onBroken: (error) => this.#refuse(error),
     })
     this.#ticks = new TickPublisher({ service, clock, outbox: this.#outbox, consumers: this.#consumers })
+    this.#desk = new RequestDesk({
+      service,
+      options,
+      send: (message) => this.#outbox.send(message),
+      onAnswered: () => this.#balance(),
+      onBroken: () => this.#socket.destroy(),
+      transactionIdle: (group, transaction) => this.#lanes.transactionIdle(group, transaction),
+    })
+    this.#throttle = new ThrottlePublisher({ service, outbox: this.#outbox })
     this.#deadlines = new Deadlines({
       clock,
       helloTimeoutMs: options.helloTimeoutMs,
@@ -202,9 +217,12 @@ class ServedConnection implements Connection {
   #handle(message: Message): void {
     const { type, requestId, meta, body } = message
     switch (type) {
-      case MessageType.produce:
-        this.#lanes.receive(asked(requestId), decodeProduce(meta), body)
+      case MessageType.produce: {
+        const produce = decodeProduce(meta)
+        this.#lanes.receive(asked(requestId), produce, body)
+        this.#throttle.wrote(produce.group)
         return
+      }
       case MessageType.credit: {
         // A consumer that has just ended may still be given credit.
         const { bytes, frames } = decodeCredit(meta)
@@ -229,34 +247,20 @@ class ServedConnection implements Connection {
         void this.#finish('CLOSED', 'goodbye')
         return
       default: {
-        const answer = answerRequest(this.#service, message)
-        if (answer === null) throw violation(`a client does not send ${messageTypeName(type)}`)
-        this.#answer(asked(requestId), answer)
+        this.#desk.take(message)
       }
     }
-  }
-
-  #answer(requestId: number, answer: Promise<Buffer>): void {
-    this.#requests++
-    answer
-      .catch((error: unknown) => encodeMessage(MessageType.error, requestId, encodeControl(errorToWire(error))))
-      .then((message) => {
-        this.#requests--
-        this.#outbox.send(message)
-        this.#balance()
-      })
-      .catch(() => this.#socket.destroy())
   }
 
   #open(id: number, request: ConsumeRequest): void {
     if (this.#consumers.has(id) || this.#opening.has(id)) throw violation(`consumer ${id} is there already`)
     if (this.#consumers.size + this.#opening.size >= this.#options.consumersMax) {
       const message = `more than ${this.#options.consumersMax} consumers on a connection`
-      this.#answer(id, Promise.reject(new TidelogError('LIMIT_EXCEEDED', message)))
+      this.#desk.answer(id, Promise.reject(new TidelogError('LIMIT_EXCEEDED', message)))
       return
     }
     this.#opening.add(id)
-    this.#answer(id, this.#openConsumer(id, request))
+    this.#desk.answer(id, this.#openConsumer(id, request))
   }
 
   async #openConsumer(id: number, request: ConsumeRequest): Promise<Buffer> {
@@ -280,6 +284,7 @@ class ServedConnection implements Connection {
       outbox: this.#outbox,
       metrics: this.#options.metrics,
       bodyBytesMax: this.#clientBodyBytesMax,
+      transactionBudget: this.#options.transactionBudget,
       onEnd: () => this.#consumers.delete(id),
     })
     const consuming = encodeConsuming({
@@ -300,14 +305,14 @@ class ServedConnection implements Connection {
   /** Reads as long as what is held for this client is within its bounds. */
   #balance(): void {
     if (this.#ending) return
-    const { produceBytesMax, produceBudget, requestsMax, writeBufferBytes } = this.#options
+    const { produceBytesMax, produceBudget, writeBufferBytes } = this.#options
     // Who holds nothing may send one frame all the same: nobody is starved by the others.
     const crowded = produceBudget.isFull && this.#lanes.pendingBytes > 0
     if (crowded) produceBudget.whenRoom(this.#onRoom)
     const full =
       crowded ||
       this.#lanes.pendingBytes > produceBytesMax ||
-      this.#requests > requestsMax ||
+      this.#desk.isFull ||
       this.#outbox.bufferedBytes > 2 * writeBufferBytes
     if (full && this.#reading) {
       this.#reading = false
@@ -352,8 +357,10 @@ class ServedConnection implements Connection {
     this.#ticks.stop()
     // Drains what still comes, so that the goodbye is not lost to a reset, but keeps nothing of it.
     this.#socket.resume()
+    this.#throttle.stop()
     for (const consumer of this.#consumers.values()) consumer.stop()
-    await this.#lanes.idle()
+    this.#desk.end()
+    await Promise.all([this.#lanes.idle(), this.#desk.idle()])
     if (this.#socket.destroyed) return
     const goodbye = encodeGoodbye({ code, message: shortened(message), received: this.#received })
     this.#outbox.send(encodeMessage(MessageType.goodbye, 0, goodbye))
@@ -368,6 +375,8 @@ class ServedConnection implements Connection {
     this.#ticks.stop()
     for (const consumer of this.#consumers.values()) consumer.stop()
     this.#opening.clear()
+    this.#desk.end()
+    this.#throttle.stop()
     this.#options.produceBudget.forget(this.#onRoom)
     this.#outbox.close()
   }

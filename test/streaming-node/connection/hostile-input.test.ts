@@ -226,13 +226,23 @@ describe('a connection ends with a reason', () => {
   })
 
   it('for more producers than it keeps', async () => {
-    const served = await start()
+    const served = await start({ producersMax: 8 })
     const client = await greeted(served)
-    for (let producer = 1; producer <= 1025; producer++) {
+    // One whose frames are answered is not kept.
+    for (let producer = 1; producer <= 20; producer++) {
       client.socket.write(produceMessage(producer, [{ vchannel: 'a' }], { producer }))
+      await client.next(MessageType.produced)
     }
+    // One that has failed is: what follows in its generation fails too.
+    for (let producer = 21; producer <= 28; producer++) {
+      client.socket.write(produceMessage(producer, [{ vchannel: 'a', type: 1 }], { producer }))
+      expect((await client.error()).code).toBe('INVALID_BODY')
+    }
+    client.socket.write(produceMessage(29, [{ vchannel: 'a' }], { producer: 28 }))
+    expect((await client.error()).code).toBe('FAILED_BEFORE')
+    client.socket.write(produceMessage(30, [{ vchannel: 'a' }], { producer: 30 }))
     expect((await client.goodbye()).code).toBe('PROTOCOL_VIOLATION')
-    expect(served.node.nextLsn(0)).toBe(1024)
+    expect(served.node.nextLsn(0)).toBe(20)
   })
 })
 

@@ -3,30 +3,36 @@
 import type { AddressInfo } from 'node:net'
 import { createServer, type Server, type Socket } from 'node:net'
 import { TidelogError } from '../../../src/errors.ts'
-import type {
-  AppendedRange,
-  EncodedBody,
-  LogStore,
-  LogStoreOpener,
-  StoreFrame,
-} from '../../../src/log-store/log-store.ts'
+import type { EncodedBody, LogStore, LogStoreOpener } from '../../../src/log-store/log-store.ts'
 import { MemoryLogs, type MemoryLogsOptions } from '../../../src/log-store/memory.ts'
+import type { Throttle } from '../../../src/protocol/wal-messages.ts'
 import type { ConnectionOptions } from '../../../src/streaming-node/connection/options.ts'
 import { type Connection, serveConnection } from '../../../src/streaming-node/connection/serve-connection.ts'
-import type { GroupStatus, NodeService, VchannelInfo } from '../../../src/streaming-node/node-service.ts'
+import type {
+  AppendBodyOptions,
+  GroupStatus,
+  LogReader,
+  NodeService,
+  PlacedAppend,
+  VchannelInfo,
+} from '../../../src/streaming-node/node-service.ts'
+import type { UnitResult } from '../../../src/wal/pipeline/interceptor.ts'
+import { Wal } from '../../../src/wal/wal.ts'
 
 export class MemoryNode implements NodeService {
   accepting = true
   timeTickIntervalMs = 5
   readonly logs: LogStore[]
+  readonly wals: Wal[]
   /** Called before each append: a test refuses or delays with it. */
   beforeAppend: ((group: number, body: EncodedBody, barrierTick: bigint) => Promise<void> | void) | null = null
   readonly #known = new Map<string, VchannelInfo>()
 
   readonly #opener: LogStoreOpener
 
-  constructor(logs: LogStore[], opener: LogStoreOpener) {
+  constructor(logs: LogStore[], wals: Wal[], opener: LogStoreOpener) {
     this.logs = logs
+    this.wals = wals
     this.#opener = opener
   }
 
@@ -34,7 +40,8 @@ export class MemoryNode implements NodeService {
     const opener = new MemoryLogs(options).opener()
     const logs: LogStore[] = []
     for (let group = 0; group < groups; group++) logs.push(await opener.open(`p${group}`, 1))
-    return new MemoryNode(logs, opener)
+    const wals = await Promise.all(logs.map((log) => Wal.open(log, { timeTickIntervalMs: 5 })))
+    return new MemoryNode(logs, wals, opener)
   }
 
   async resolve(vchannel: string, create: boolean): Promise<VchannelInfo> {
@@ -51,11 +58,11 @@ export class MemoryNode implements NodeService {
     return [...this.#known.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
   }
 
-  async append(
-    group: number,
-    body: EncodedBody,
-    options: { barrierTick?: bigint; signal?: AbortSignal },
-  ): Promise<AppendedRange> {
+  append(group: number, body: EncodedBody, options: AppendBodyOptions): PlacedAppend {
+    return { entered: null, settled: this.#append(group, body, options) }
+  }
+
+  async #append(group: number, body: EncodedBody, options: AppendBodyOptions): Promise<UnitResult> {
     for (const name of body.head.vchannels) {
       if (this.#known.get(name)?.group !== group) {
         throw new TidelogError<string>('INVALID_BODY', `vchannel ${name} is not of group ${group}`, {
@@ -65,15 +72,29 @@ export class MemoryNode implements NodeService {
     }
     const wait = this.beforeAppend?.(group, body, options.barrierTick ?? 0n)
     if (wait !== undefined) await wait
-    return await this.logs[group]!.append(body, options)
+    const { transactionIndex, ...rest } = options
+    const placed = this.wals[group]!.appendBody(body, { ...rest, transactionIndex: transactionIndex ?? undefined })
+    return await placed.settled
   }
 
   space(): null {
     return null
   }
 
-  read(group: number, options: Parameters<NodeService['read']>[1]): AsyncIterable<StoreFrame> {
-    return this.logs[group]!.read(options)
+  reader(group: number): LogReader {
+    return this.logs[group]!
+  }
+
+  confirmed(group: number, atLeast: bigint, signal: AbortSignal): Promise<bigint> {
+    return this.wals[group]!.confirmed({ atLeast, signal })
+  }
+
+  throttle(group: number): Throttle {
+    return { group, state: 'ok', bytesPerSecond: 0 }
+  }
+
+  onThrottle(): () => void {
+    return () => {}
   }
 
   nextLsn(group: number): number {

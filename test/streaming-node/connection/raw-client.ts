@@ -97,9 +97,9 @@ export function helloMessage(hello: Partial<Parameters<typeof encodeHello>[0]> =
 export function produceMessage(
   requestId: number,
   records: readonly RecordInput[],
-  options: Partial<Produce> & { change?: (body: Buffer) => void } = {},
+  options: Partial<Produce> & { change?: (body: Buffer) => void; contexts?: readonly Uint8Array[] } = {},
 ): Buffer {
-  const plan = planBody(records)
+  const plan = planBody(records, undefined, options.contexts)
   const bytes = Buffer.alloc(PRODUCE_BODY_AT + plan.bodyBytes)
   const bodyHash = writeBody(plan, bytes, PRODUCE_BODY_AT)
   options.change?.(bytes.subarray(PRODUCE_BODY_AT))

@@ -1,0 +1,21 @@
+/** What the settings say to the WAL of each pchannel. */
+import type { Clock } from '../../native-free-storage/index.ts'
+import type { NodeOptions } from '../streaming-node/node.ts'
+import { Admission, type AdmissionLimits } from '../wal/pipeline/admission.ts'
+import type { DaemonConfig } from './settings.ts'
+
+export function walOptions(config: DaemonConfig, clock: Clock): NonNullable<NodeOptions['wal']> {
+  const { rateBytes, memoryBytes, nodeRateBytes, nodeMemoryBytes } = config
+  const shared = limits(nodeRateBytes, nodeMemoryBytes)
+  return {
+    clock,
+    admission: limits(rateBytes, memoryBytes),
+    nodeAdmission: shared === undefined ? undefined : new Admission(clock, 'the node', shared),
+  }
+}
+
+/** Undefined where nothing is bounded. */
+function limits(rateBytes: number | null, memoryBytes: number | null): AdmissionLimits | undefined {
+  if (rateBytes === null && memoryBytes === null) return undefined
+  return { bytesPerSecond: rateBytes ?? undefined, memoryBytes: memoryBytes ?? undefined }
+}

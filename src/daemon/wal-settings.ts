@@ -1,0 +1,112 @@
+/** The settings of the WAL: stored ticks, transactions, idempotency keys, rates. */
+import { between, DAY_MS, GIB, KIB, NONE, orWord, type Setting, setting } from './setting.ts'
+import { parseBytes, parseChoice, parseDuration, parseInteger } from './units.ts'
+
+const HOUR_MS = 3_600_000
+
+export const walSettings: readonly Setting[] = [
+  setting(
+    'persistTicksMs',
+    'persist-ticks',
+    'DURATION',
+    NONE,
+    orWord(NONE, between(parseDuration, 10, DAY_MS, 'from 10ms to 1d')),
+    'Stores a time tick in a log that had no record for so long, for readers of its files; `none`: never.',
+  ),
+  setting(
+    'compaction',
+    'compaction',
+    'on|off',
+    'on',
+    (text) => parseChoice(text, ['on', 'off']),
+    'Shrinks runs of stored time ticks in finished segments to one, in the background.',
+  ),
+  setting(
+    'txnKeepaliveMs',
+    'txn-keepalive',
+    'DURATION',
+    '10s',
+    between(parseDuration, 1, HOUR_MS, 'from 1ms to 1h'),
+    'A transaction without an append for so long is rolled back, where its client says nothing else.',
+  ),
+  setting(
+    'txnLifetimeMs',
+    'txn-lifetime',
+    'DURATION',
+    '1h',
+    between(parseDuration, 1, DAY_MS, 'from 1ms to 1d'),
+    'The longest that a transaction may be open, whatever is appended to it.',
+  ),
+  setting(
+    'txnBytesMax',
+    'txn-bytes-max',
+    'BYTES',
+    '64MiB',
+    between(parseBytes, 1, GIB, 'from 1 to 1GiB'),
+    'Payloads and properties of one transaction.',
+  ),
+  setting(
+    'txnRecordsMax',
+    'txn-records-max',
+    'N',
+    '1048576',
+    between(parseInteger, 1, 16_777_216, 'from 1 to 16777216'),
+    'Records of one transaction.',
+  ),
+  setting(
+    'txnOpenMax',
+    'txn-open-max',
+    'N',
+    '65536',
+    between(parseInteger, 1, 1_048_576, 'from 1 to 1048576'),
+    'Transactions that are open at a time in each pchannel.',
+  ),
+  setting(
+    'keyWindowMs',
+    'key-window',
+    'DURATION',
+    '10m',
+    between(parseDuration, 1, 7 * DAY_MS, 'from 1ms to 7d'),
+    'How long idempotency keys are known.',
+  ),
+  setting(
+    'keyWindowBytes',
+    'key-window-bytes',
+    'BYTES',
+    '16MiB',
+    between(parseBytes, 4 * KIB, GIB, 'from 4KiB to 1GiB'),
+    'Memory for the idempotency keys of a vchannel: the oldest go first.',
+  ),
+  setting(
+    'rateBytes',
+    'rate-bytes',
+    'BYTES',
+    NONE,
+    orWord(NONE, between(parseBytes, 1, Number.MAX_SAFE_INTEGER, 'at least 1')),
+    'Bytes a second that each pchannel takes: what is faster is slowed down, then refused (RATE_LIMITED).',
+  ),
+  setting(
+    'memoryBytes',
+    'memory-bytes',
+    'BYTES',
+    NONE,
+    orWord(NONE, between(parseBytes, 4 * KIB, Number.MAX_SAFE_INTEGER, 'at least 4KiB')),
+    'Bytes under way at once in each pchannel: close to it appends are slowed down, above it refused (RATE_LIMITED).',
+  ),
+  setting(
+    'nodeRateBytes',
+    'node-rate-bytes',
+    'BYTES',
+    NONE,
+    orWord(NONE, between(parseBytes, 1, Number.MAX_SAFE_INTEGER, 'at least 1')),
+    'As `rate-bytes`, of all pchannels together.',
+  ),
+  setting(
+    'nodeMemoryBytes',
+    'node-memory-bytes',
+    'BYTES',
+    NONE,
+    orWord(NONE, between(parseBytes, 4 * KIB, Number.MAX_SAFE_INTEGER, 'at least 4KiB')),
+    'As `memory-bytes`, of all pchannels together.',
+  ),
+]
