@@ -19,6 +19,8 @@ export interface OpenTransaction extends FrameHolder {
   /** Bodies met, and `foldLsn` over them; null: not all were met in order. */
   bodies: number
   hash: bigint | null
+  /** Those of the types that are delivered. */
+  wanted: number
 }
 
 /** Of a frame with rows of one transaction. */
@@ -88,9 +90,10 @@ export class OpenTransactions {
       } else if (role === Role.exclusive) this.endAllOn(exclusiveScope(type, vchannel))
       if (!isBody(type)) continue
       const context = head.contextIndex(row)
+      const isWanted = this.#types === null || this.#types.has(type)
       const id = transactions === null || context < 0 ? -1 : transactions[context]!
       if (id < 0) {
-        hasVisible ||= this.#types === null || this.#types.has(type)
+        hasVisible ||= isWanted
         continue
       }
       const transaction = this.#find(id, vchannel)
@@ -98,6 +101,7 @@ export class OpenTransactions {
       const bodies = met.get(transaction)
       const bytes = head.payloadLength(row) + head.propertiesLength(row) + ROW_BYTES
       transaction.bodies++
+      if (isWanted) transaction.wanted++
       if (transaction.hash !== null) transaction.hash = foldLsn(transaction.hash, lsn)
       if (bodies === undefined) met.set(transaction, { first: lsn, last: lsn, bytes, section })
       else {
@@ -152,6 +156,7 @@ export class OpenTransactions {
       if (later !== undefined) {
         transaction.runs.append(later.runs)
         transaction.bodies += later.bodies
+        transaction.wanted += later.wanted
         transaction.hash = null
       } else if (this.hasEnded(id, transaction.vchannel)) continue
       open.set(id, transaction)
@@ -184,7 +189,7 @@ export class OpenTransactions {
 
 function newTransaction(id: number, vchannel: string, keepsFrames: boolean): OpenTransaction {
   const frames = keepsFrames ? [] : null
-  return { id, vchannel, runs: new BodyRuns(), bodies: 0, hash: BigInt(id), frames, heldBytes: 0 }
+  return { id, vchannel, runs: new BodyRuns(), bodies: 0, hash: BigInt(id), wanted: 0, frames, heldBytes: 0 }
 }
 
 function remember<T>(set: Set<T>, value: T): void {

@@ -192,13 +192,14 @@ export class TransactionAssembler {
 
   /** The frames with its bodies, read again. */
   async *#partsOf(commit: Commit, transaction: OpenTransaction): AsyncGenerator<StoreFrame, void, undefined> {
-    let bodies = 0
-    for await (const { frame, count } of this.#readAgain(commit, transaction)) {
-      bodies += count
-      yield frame
+    let wanted = 0
+    if (transaction.wanted === 0) return
+    for await (const part of this.#readAgain(commit, transaction)) {
+      wanted += part.wanted
+      if (part.wanted > 0) yield part.frame
     }
-    if (bodies !== transaction.bodies) {
-      throw misfit(commit, `${bodies} of its ${transaction.bodies} bodies were there when they were read again`)
+    if (wanted !== transaction.wanted) {
+      throw misfit(commit, `${wanted} of its ${transaction.wanted} bodies were there when they were read again`)
     }
   }
 
@@ -206,10 +207,12 @@ export class TransactionAssembler {
   async #checkByReading(commit: Commit, transaction: OpenTransaction): Promise<readonly HeldFrame[] | null> {
     let hash = BigInt(commit.begin)
     let bodies = 0
+    let wanted = 0
     let copies: HeldFrame[] | null = []
     let bytes = 0
-    for await (const { frame, count, lsns, section, bodyBytes } of this.#readAgain(commit, transaction)) {
-      bodies += count
+    for await (const { frame, lsns, section, bodyBytes, ...part } of this.#readAgain(commit, transaction)) {
+      bodies += lsns.length
+      wanted += part.wanted
       for (const lsn of lsns) hash = foldLsn(hash, lsn)
       const copy = copies === null ? null : holdFrame(frame, section, bodyBytes)
       bytes += copy?.heldBytes ?? 0
@@ -217,7 +220,7 @@ export class TransactionAssembler {
       else copies?.push(copy)
     }
     this.#check(commit, bodies, hash)
-    transaction.bodies = bodies
+    transaction.wanted = wanted
     return copies
   }
 
@@ -237,7 +240,7 @@ export class TransactionAssembler {
         for await (const frame of this.#store.read(options)) {
           if (frame.baseLsn > last) break
           this.#framesReadAgain++
-          const part = bodiesIn(frame, id, first)
+          const part = bodiesIn(frame, id, first, this.#wanted.types)
           if (part !== null) yield part
         }
       } catch (error) {
@@ -322,7 +325,9 @@ export class TransactionAssembler {
 
 interface PartRead {
   readonly frame: StoreFrame
-  readonly count: number
+  /** Bodies of the types that are delivered. */
+  readonly wanted: number
+  /** Of all bodies. */
   readonly lsns: readonly number[]
   /** Index of the vchannel's section. */
   readonly section: number
@@ -331,7 +336,7 @@ interface PartRead {
 }
 
 /** Null: it has none from `first` on. */
-function bodiesIn(frame: StoreFrame, id: number, first: number): PartRead | null {
+function bodiesIn(frame: StoreFrame, id: number, first: number, types: ReadonlySet<number> | null): PartRead | null {
   const { head, baseLsn } = frame
   const transactions = head === null ? null : transactionsOf(head)
   if (head === null || transactions === null || !transactions.includes(id)) return null
@@ -339,14 +344,16 @@ function bodiesIn(frame: StoreFrame, id: number, first: number): PartRead | null
   const lsns: number[] = []
   let section = -1
   let bodyBytes = 0
+  let wanted = 0
   for (let row = Math.max(0, first - baseLsn); row < head.recordCount; row++) {
     const context = head.contextIndex(row)
     if (context < 0 || transactions[context] !== id || isVoid?.(row) === true || !isBody(head.type(row))) continue
     lsns.push(baseLsn + row)
+    if (types === null || types.has(head.type(row))) wanted++
     section = head.vchannelIndex(row)
     bodyBytes += head.payloadLength(row) + head.propertiesLength(row) + ROW_BYTES
   }
-  return section < 0 ? null : { frame, count: lsns.length, lsns, section, bodyBytes }
+  return section < 0 ? null : { frame, wanted, lsns, section, bodyBytes }
 }
 
 async function* eachOf(frames: readonly StoreFrame[]): AsyncGenerator<StoreFrame, void, undefined> {
