@@ -8,8 +8,14 @@ import { reportOf } from './error-report.ts'
 import type { Output } from './output.ts'
 
 export interface Acknowledgement {
-  lsn: number
-  timeTick: bigint
+  /** Left out where it is not known: the record was written by an earlier run. */
+  lsn?: number | undefined
+  /** Left out in a transaction: readers are given the commit's. */
+  timeTick?: bigint | undefined
+  /** It was in the log before. */
+  duplicate?: boolean | undefined
+  transaction?: number | undefined
+  sequence?: number | undefined
 }
 
 interface Entry {
@@ -36,6 +42,8 @@ export class AcknowledgementReport {
   /** Known as soon as any record failed, before those in front of it have been told of. */
   anyFailure = false
   acknowledgedCount = 0
+  /** Of those that were acknowledged: they were in the log before. */
+  duplicateCount = 0
   failedCount = 0
   firstLsn: number | undefined
   lastLsn: number | undefined
@@ -109,12 +117,15 @@ export class AcknowledgementReport {
   async #tellOf({ index, acknowledged }: Entry): Promise<void> {
     let line: string
     try {
-      const { lsn, timeTick } = await acknowledged
+      const known = await acknowledged
       this.acknowledgedCount++
-      this.firstLsn ??= lsn
-      this.lastLsn = lsn
+      if (known.duplicate === true) this.duplicateCount++
+      else if (known.lsn !== undefined) {
+        this.firstLsn ??= known.lsn
+        this.lastLsn = known.lsn
+      }
       if (!this.#json) return
-      line = `{"index":${index},"vchannel":${JSON.stringify(this.#vchannel)},"lsn":${lsn},"timeTick":"${timeTick}"}\n`
+      line = `{"index":${index},"vchannel":${JSON.stringify(this.#vchannel)}${fieldsOf(known)}}\n`
     } catch (error) {
       this.failedCount++
       this.firstFailure ??= { index, error }
@@ -125,6 +136,15 @@ export class AcknowledgementReport {
     const behind = this.#out.write(line)
     if (behind !== undefined) await behind
   }
+}
+
+function fieldsOf({ lsn, timeTick, duplicate, transaction, sequence }: Acknowledgement): string {
+  let fields = ''
+  if (lsn !== undefined) fields += `,"lsn":${lsn}`
+  if (timeTick !== undefined) fields += `,"timeTick":"${timeTick}"`
+  if (transaction !== undefined) fields += `,"transaction":${transaction}`
+  if (sequence !== undefined) fields += `,"sequence":${sequence}`
+  return duplicate === true ? `${fields},"duplicate":true` : fields
 }
 
 /** What is not known to be unwritten may be written. */

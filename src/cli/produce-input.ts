@@ -4,14 +4,17 @@
  */
 import { TidelogError } from '../errors.ts'
 import { type Line, LineSplitter } from './line-splitter.ts'
-import { checkJsonLine, decodeEnvelope, EnvelopeError } from './record-envelope.ts'
+import { decodeEnvelope, EnvelopeError, readJsonLine } from './record-envelope.ts'
 
 export type InputMode = 'lines' | 'ndjson' | 'raw' | 'envelope'
 
 export interface InputRecord {
   type: number
   properties?: Readonly<Record<string, string>>
+  header?: Readonly<Record<string, unknown>>
   payload: Uint8Array | null
+  /** The value of `keyProperty`. */
+  key?: string
 }
 
 export type InputItem = { record: InputRecord } | { error: TidelogError<'INVALID_ARGUMENT' | 'LIMIT_EXCEEDED'> }
@@ -20,6 +23,8 @@ export interface InputOptions {
   mode: InputMode
   /** Of every record; with `envelope`, of those that name none. */
   type: number
+  /** Every record has one, a property of its envelope or a field of its JSON: its idempotency key. */
+  keyProperty?: string | undefined
   /** Longer payloads are refused before they are held. */
   recordBytesMax: number
 }
@@ -54,24 +59,39 @@ export async function* readInput(
   if (last.length > 0) yield last
 }
 
-function itemOf(line: Line, number: number, lineBytesMax: number, { mode, type }: InputOptions): InputItem {
+function itemOf(line: Line, number: number, lineBytesMax: number, options: InputOptions): InputItem {
+  const { mode, type, keyProperty } = options
   if (line.bytes === null) {
     return refused('LIMIT_EXCEEDED', `line ${number} has ${line.length} bytes; at most ${lineBytesMax} are allowed`)
   }
   if (mode === 'lines') return { record: { type, payload: line.bytes } }
   try {
     if (mode === 'ndjson') {
-      checkJsonLine(line.bytes)
-      return { record: { type, payload: line.bytes } }
+      const value = readJsonLine(line.bytes)
+      const record: InputRecord = { type, payload: line.bytes }
+      if (keyProperty !== undefined) record.key = keyOf(value, keyProperty)
+      return { record }
     }
     const envelope = decodeEnvelope(line.bytes)
     const record: InputRecord = { type: envelope.type ?? type, payload: envelope.payload }
     if (envelope.properties) record.properties = envelope.properties
+    if (envelope.header) record.header = envelope.header
+    if (keyProperty !== undefined) record.key = keyOf(envelope.properties, keyProperty)
     return { record }
   } catch (error) {
     if (!(error instanceof EnvelopeError)) throw error
     return refused('INVALID_ARGUMENT', `line ${number}: ${error.message}`)
   }
+}
+
+/** A string, or a whole number in decimal. */
+function keyOf(fields: unknown, name: string): string {
+  const isObject = typeof fields === 'object' && fields !== null && !Array.isArray(fields)
+  const value = isObject && Object.hasOwn(fields, name) ? (fields as Record<string, unknown>)[name] : undefined
+  if (typeof value === 'string' && value !== '') return value
+  if (typeof value === 'number' && Number.isSafeInteger(value)) return String(value)
+  const what = value === undefined ? 'is not there' : 'is no text and no whole number'
+  throw new EnvelopeError(`${JSON.stringify(name)} ${what}: it is to be the idempotency key`)
 }
 
 async function readWhole(source: AsyncIterable<Uint8Array>, options: InputOptions): Promise<InputItem> {

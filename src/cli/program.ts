@@ -8,12 +8,14 @@ import { addDescribe } from './commands/describe.ts'
 import { addDoctor } from './commands/doctor.ts'
 import { addDump } from './commands/dump.ts'
 import { addProduce } from './commands/produce.ts'
+import { addProducers } from './commands/producers.ts'
 import { addReindex } from './commands/reindex.ts'
 import { addRepair } from './commands/repair.ts'
 import { addSalvage } from './commands/salvage.ts'
 import { addServe } from './commands/serve.ts'
 import { addStatus } from './commands/status.ts'
 import { addTruncate } from './commands/truncate.ts'
+import { addTxn } from './commands/txn.ts'
 import { addVchannels } from './commands/vchannels.ts'
 import { addVerify } from './commands/verify.ts'
 import { exitCodeHelp } from './exit-codes.ts'
@@ -49,6 +51,8 @@ export function buildProgram(context: CommandContext, version: string): Command 
     addProduce,
     addConsume,
     addVchannels,
+    addTxn,
+    addProducers,
     addStatus,
     addTruncate,
     addDescribe,

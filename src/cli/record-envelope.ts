@@ -1,13 +1,16 @@
 /**
  * A record as one line of JSON: what `consume --json` prints and `produce --envelope` reads.
  *
- *   {"vchannel":"orders","lsn":7,"timeTick":"467...","type":0,"properties":{"k":"v"},"payload":"text"}
+ *   {"vchannel":"orders","lsn":7,"timeTick":"467...","type":0,"properties":{"k":"v"},"payload":"text","position":{"lsn":8}}
  *
+ * `header` stands behind the type of a record that has a typed one, `transaction` before the position of one that was
+ * written in a transaction; `position` says where a consumer goes on that has the record.
  * `payload` is a string where the bytes are valid UTF-8, else `payloadBase64` stands in its place; a null payload is
  * `"payload":null`. The bytes come back exactly either way. `timeTick` is a decimal string: it does not fit a number.
  */
 import { isUtf8 } from 'node:buffer'
 import { nearNames } from '../daemon/units.ts'
+import { headerFromJson, headerToJson } from './header-json.ts'
 
 export interface EnvelopeRecord {
   readonly vchannel: string
@@ -18,13 +21,19 @@ export interface EnvelopeRecord {
   readonly payload: Uint8Array
   /** A null payload is not the same as an empty one. */
   readonly isNull?: boolean
+  readonly header?: Readonly<Record<string, unknown>> | undefined
+  readonly transaction?: number | null
+  readonly position?: { readonly lsn: number; readonly skip?: number | undefined }
 }
 
 /** One line without its LF. */
 export function encodeEnvelope(record: EnvelopeRecord): string {
-  const { vchannel, lsn, timeTick, type, properties } = record
+  const { vchannel, lsn, timeTick, type, properties, header, transaction = null, position } = record
   const head = `"vchannel":${JSON.stringify(vchannel)},"lsn":${lsn},"timeTick":"${timeTick}","type":${type}`
-  return `{${head},"properties":${JSON.stringify(properties)},${encodePayload(record)}}`
+  const typed = header === undefined ? '' : `,"header":${JSON.stringify(headerToJson(header))}`
+  const of = transaction === null ? '' : `,"transaction":${transaction}`
+  const place = position === undefined ? '' : `,"position":${JSON.stringify(position)}`
+  return `{${head}${typed},"properties":${JSON.stringify(properties)},${encodePayload(record)}${of}${place}}`
 }
 
 /** `"payload":"text"`, `"payload":null` or `"payloadBase64":"..."`: a part of a JSON object. */
@@ -39,11 +48,23 @@ export function encodePayload({ payload, isNull }: Pick<EnvelopeRecord, 'payload
 /** What of an envelope is written: vchannel, LSN and time tick are the log's to give. */
 export interface EnvelopeInput {
   type: number | undefined
+  header: Readonly<Record<string, unknown>> | undefined
   properties: Readonly<Record<string, string>> | undefined
   payload: Uint8Array | null
 }
 
-const envelopeKeys = ['vchannel', 'lsn', 'timeTick', 'type', 'properties', 'payload', 'payloadBase64']
+const envelopeKeys = [
+  'vchannel',
+  'lsn',
+  'timeTick',
+  'type',
+  'header',
+  'properties',
+  'payload',
+  'payloadBase64',
+  'transaction',
+  'position',
+]
 const base64Form = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?$/
 
 /** Reads one line. Throws an `EnvelopeError` that says what is wrong with it. */
@@ -58,12 +79,27 @@ export function decodeEnvelope(line: Uint8Array): EnvelopeInput {
     const [near] = nearNames(key, envelopeKeys)
     throw new EnvelopeError(`unknown key ${JSON.stringify(key)}${near ? `; did you mean "${near}"?` : ''}`)
   }
-  return { type: typeOf(fields.type), properties: propertiesOf(fields.properties), payload: payloadOf(fields) }
+  const type = typeOf(fields.type)
+  return {
+    type,
+    header: headerOf(fields.header, type),
+    properties: propertiesOf(fields.properties),
+    payload: payloadOf(fields),
+  }
 }
 
-/** Checks that the line is JSON of any kind, in valid UTF-8. Throws an `EnvelopeError`. */
-export function checkJsonLine(line: Uint8Array): void {
-  parseJson(line)
+function headerOf(value: unknown, type: number | undefined): Record<string, unknown> | undefined {
+  if (value === undefined) return undefined
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new EnvelopeError(`"header" is ${nameOf(value)}; it must be an object of fields`)
+  }
+  if (type === undefined) throw new EnvelopeError('"header" stands without "type"')
+  return headerFromJson(type, value as Record<string, unknown>)
+}
+
+/** The line as JSON of any kind, in valid UTF-8. Throws an `EnvelopeError`. */
+export function readJsonLine(line: Uint8Array): unknown {
+  return parseJson(line)
 }
 
 /** A line of the input that cannot be a record. */

@@ -3,13 +3,14 @@ import { encodeContext } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
 import { MessageType } from '../protocol/message.ts'
 import { decodeTxnEnded, encodeTxnEnd, type TxnBegun, type TxnEnded } from '../protocol/wal-messages.ts'
-import { SubmitOrder, withOutcome } from './append-entry.ts'
+import { type AppendEntry, SubmitOrder, withOutcome } from './append-entry.ts'
 import type { Appends } from './appends.ts'
 import { refused } from './check-record.ts'
 import { FrameLane, type LaneOwner } from './frame-lane.ts'
 import { insist } from './insistent-request.ts'
+import { SubmittedTicket } from './producer.ts'
 import type { Session } from './session.ts'
-import type { Appended, AppendedBatch, AppendRecord, BatchOptions, Transaction } from './types.ts'
+import type { Appended, AppendedBatch, AppendRecord, BatchOptions, Ticket, Transaction } from './types.ts'
 
 /** Batches are cut into frames of about so much. */
 const CHUNK_RECORDS = 8192
@@ -57,10 +58,20 @@ export class ClientTransaction implements Transaction, LaneOwner {
   }
 
   async append(record: AppendRecord): Promise<Appended> {
+    return (await this.#enter(record).promise) as Appended
+  }
+
+  async submit(record: AppendRecord): Promise<Ticket> {
+    const entry = this.#enter(record)
+    await this.#appends.room(this.vchannel, this.#order)
+    return new SubmittedTicket(entry)
+  }
+
+  #enter(record: AppendRecord): AppendEntry {
     this.#checkOpen()
     const entry = this.#appends.appendTo(this.#lane, this.vchannel, record, {}, this.#order)
     this.#records++
-    return (await entry.promise) as Appended
+    return entry
   }
 
   async appendBatch(records: readonly AppendRecord[], options: BatchOptions = {}): Promise<AppendedBatch> {

@@ -232,6 +232,8 @@ export interface Transaction {
   readonly vchannel: string
   readonly keepaliveMs: number
   append(record: AppendRecord): Promise<Appended>
+  /** Settles as soon as there is room for one more: await it, and memory stays bounded. Rejects for a bad argument. */
+  submit(record: AppendRecord): Promise<Ticket>
   /** As many frames as it takes. */
   appendBatch(records: readonly AppendRecord[]): Promise<AppendedBatch>
   /**

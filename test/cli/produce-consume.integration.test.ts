@@ -60,7 +60,7 @@ describe('produce', () => {
       lines.map(({ lsn, timeTick }) => ({ lsn, timeTick })),
     )
     for (const record of read) {
-      expect(Object.keys(record)).toEqual(['vchannel', 'lsn', 'timeTick', 'type', 'properties', 'payload'])
+      expect(Object.keys(record)).toEqual(['vchannel', 'lsn', 'timeTick', 'type', 'properties', 'payload', 'position'])
     }
   })
 
