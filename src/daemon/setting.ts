@@ -1,5 +1,5 @@
 /** What a setting of the daemon is, and how the rows of the tables are written. */
-import type { ConfigKey, DaemonConfig } from './settings.ts'
+import type { ConfigKey, DaemonConfig } from './daemon-config.ts'
 import type { Parsed } from './units.ts'
 
 export const KIB = 1024

@@ -2,7 +2,7 @@
 import type { Clock } from '../../native-free-storage/index.ts'
 import type { NodeOptions } from '../streaming-node/node.ts'
 import { Admission, type AdmissionLimits } from '../wal/pipeline/admission.ts'
-import type { DaemonConfig } from './settings.ts'
+import type { DaemonConfig } from './daemon-config.ts'
 
 export function walOptions(config: DaemonConfig, clock: Clock): NonNullable<NodeOptions['wal']> {
   const { rateBytes, memoryBytes, nodeRateBytes, nodeMemoryBytes } = config
