@@ -7,6 +7,7 @@
 import { Packr } from 'msgpackr/pack'
 import { TidelogError } from '../errors.ts'
 import { type FieldSchema, type HeaderSchema, headerSchemas, type ScalarKind } from './header-schema.ts'
+import type { MessageHeaders } from './header-types.ts'
 import { messageTypeName } from './message-type.ts'
 import { msgpackFault } from './msgpack-walk.ts'
 
@@ -32,6 +33,8 @@ export function hasTypedHeader(type: number): boolean {
  * The text of the property `_h`. INVALID_ARGUMENT, naming the field, for a type without a typed header, a field that its
  * schema does not know, or a value that the field cannot hold; LIMIT_EXCEEDED above 1 MiB.
  */
+export function encodeHeader<T extends keyof MessageHeaders>(type: T, fields: Readonly<MessageHeaders[T]>): string
+export function encodeHeader(type: number, fields: Readonly<Record<string, unknown>>): string
 export function encodeHeader(type: number, fields: Readonly<Record<string, unknown>>): string {
   const schema = headerSchemas.get(type)
   if (schema === undefined) throw invalid(`messages of ${nameOf(type)} have no typed header`)
