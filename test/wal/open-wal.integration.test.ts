@@ -69,7 +69,7 @@ test('a typed header goes in and comes out; the log beneath is the engine\u2019s
   expect(item).toMatchObject({ kind: 'message', type: MessageType.delete, properties: {} })
   expect(Number((item as { header: Record<string, unknown> }).header.collection_id)).toBe(7)
   await wal.close()
-  const log = await openLog(directory)
+  const log = await openLog(directory, way)
   expect(log.durability).toBe('os')
   await log.close()
 })
