@@ -63,13 +63,20 @@ export const finishSegment = {
 
   /**
    * Writes the index and trims the file to its end, in this order: a trimmed segment has had its index. False: there is
-   * no index yet; to be tried again. Nothing depends on either, so it never rejects.
+   * no index yet; to be tried again. Nothing depends on either, so it never rejects. `isOwner`: a close that was given up
+   * and goes on late finds that the next owner has cut the segment elsewhere, and leaves his index alone.
    */
-  async tidy(state: LogState, entry: SegmentEntry, writer: SegmentWriter, end: SegmentEnd): Promise<boolean> {
+  async tidy(
+    state: LogState,
+    entry: SegmentEntry,
+    writer: SegmentWriter,
+    end: SegmentEnd,
+    isOwner: () => boolean,
+  ): Promise<boolean> {
     // The last tick given in this file, as in its seal: none when it holds a durable marker alone.
     const { lastTimeTick } = writer.tally
-    const isDone = await writeIndex(state, entry, { ...end, lastTimeTick })
-    if (isDone) await trim(state, entry, writer, end.position + writer.header.alignment)
+    const isDone = !isOwner() || (await writeIndex(state, entry, { ...end, lastTimeTick }, isOwner))
+    if (isDone && isOwner()) await trim(state, entry, writer, end.position + writer.header.alignment)
     await writer.file.close().catch(() => {})
     return isDone
   },
@@ -98,13 +105,19 @@ async function removePart({ file }: SegmentWriter, position: number): Promise<vo
 }
 
 /** Whether it is there, or not needed any more. */
-async function writeIndex(state: LogState, entry: SegmentEntry, end: IndexedEnd): Promise<boolean> {
+async function writeIndex(
+  state: LogState,
+  entry: SegmentEntry,
+  end: IndexedEnd,
+  isOwner: () => boolean,
+): Promise<boolean> {
   const { building } = entry
-  const isGone = (): boolean => !state.segments.includes(entry)
+  const isGone = (): boolean => !state.segments.includes(entry) || !isOwner()
   if (building === undefined || isGone()) return true
-  if (!(await writeIndexFile(state, entry, building, end))) return isGone()
+  if (!(await writeIndexFile(state, entry, building, end, isOwner))) return isGone()
   entry.building = undefined
   // Truncated away meanwhile: nobody else removes an index that came after.
-  if (isGone()) await state.environment.disk.unlink(`${state.directory}/${indexNameOf(entry.name)}`).catch(() => {})
+  if (!state.segments.includes(entry))
+    await state.environment.disk.unlink(`${state.directory}/${indexNameOf(entry.name)}`).catch(() => {})
   return true
 }

@@ -8,9 +8,10 @@ import { TidelogError } from '../errors.ts'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
 import { originOf } from '../segment/lineage.ts'
 import { nextSegmentBytes } from '../segment/segment-size.ts'
+import type { SegmentWriter } from '../segment/segment-writer.ts'
 import type { Ownership } from './flush.ts'
 import type { LogState } from './log-state.ts'
-import type { SegmentEntry } from './log-view.ts'
+import type { SegmentEnd, SegmentEntry } from './log-view.ts'
 import type { ManifestStore } from './manifest-store.ts'
 import {
   type BegunSegment,
@@ -173,7 +174,7 @@ export class SegmentSuccession {
       const begun = await nameSegmentFile(this.#settings, unnamed, header, checksum)
       unnamed = null
       entry.end = end
-      this.#tidying.add(() => finishSegment.tidy(this.#state, entry, writer, end))
+      this.#tidying.add(() => this.#tidy(entry, writer, end))
       this.#install(begun, this.#state.segments)
       this.#publishTail()
       return true
@@ -184,7 +185,7 @@ export class SegmentSuccession {
       // The seal may be there or not: what follows it is told by the next manifest.
       this.leave(isDiskError(error, 'ENOSPC') ? nextId : null)
       // With a seal it is like any other that is finished, also when there was no room for the next one.
-      this.#tidying.addLate(async () => !isSealed || (await finishSegment.tidy(this.#state, entry, writer, end)))
+      this.#tidying.addLate(async () => !isSealed || (await this.#tidy(entry, writer, end)))
       throw error
     }
   }
@@ -215,6 +216,16 @@ export class SegmentSuccession {
     void writer.file.close().catch(() => {})
   }
 
+  #tidy(entry: SegmentEntry, writer: SegmentWriter, end: SegmentEnd): Promise<boolean> {
+    return finishSegment.tidy(this.#state, entry, writer, end, () => {
+      try {
+        return this.#manifests.isNewest() !== false
+      } catch {
+        return false
+      }
+    })
+  }
+
   /** Seals the active segment, when there is room for a seal, and publishes where the log ends. */
   async close(nextLsn: number): Promise<void> {
     const active = this.#active
@@ -234,7 +245,7 @@ export class SegmentSuccession {
       }
       while (this.#publishing) await this.settled()
       // The indexes before the manifest: a log that was closed has all of them.
-      this.#tidying.add(() => finishSegment.tidy(this.#state, entry, writer, end))
+      this.#tidying.add(() => this.#tidy(entry, writer, end))
       await this.#tidying.finishAll()
       await this.#publishClosed(entry, end.position, end.chain, nextLsn)
     } catch (error) {

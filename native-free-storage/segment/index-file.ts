@@ -86,13 +86,14 @@ export function encodeIndex(builder: SegmentIndexBuilder, segmentId: string, end
 
 /**
  * Writes the index of a sealed segment under its name, replacing what is there. False: it could not be written, which
- * is nobody's failure; it is rebuilt when somebody needs it.
+ * is nobody's failure; it is rebuilt when somebody needs it. `mayName` is asked last.
  */
 export async function writeIndexFile(
   log: { readonly environment: Environment; readonly directory: string },
   segment: { readonly id: string; readonly name: string },
   builder: SegmentIndexBuilder,
   end: IndexedEnd,
+  mayName: () => boolean = () => true,
 ): Promise<boolean> {
   const { disk } = log.environment
   const path = `${log.directory}/${indexNameOf(segment.name)}`
@@ -108,8 +109,12 @@ export async function writeIndexFile(
     // Not for safety: so that a power loss leaves no torn index, which would look like damage.
     await file.sync()
     await file.close()
-    await disk.rename(temporary, path)
-    return true
+    if (mayName()) {
+      await disk.rename(temporary, path)
+      return true
+    }
+    await disk.unlink(temporary)
+    return false
   } catch {
     await file?.close().catch(() => undefined)
     await disk.unlink(temporary).catch(() => undefined)

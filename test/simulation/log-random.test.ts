@@ -22,6 +22,7 @@ describe('a log under a random program with random faults', () => {
   it.each([
     ['201', 'a seal behind a gap, where no tick was given yet, was not taken for one'],
     ['14315', 'a gap that is owed, and a lease written before it'],
+    ['413623', 'a close that was given up went on late, and put its index over that of the next owner'],
     ['300590', 'an open that was given up, and published when the next owner was there'],
   ])('keeps its promises where it once did not: seed %s, %s', async (known) => {
     await runPrograms(file, [known], noCounts())
