@@ -6,6 +6,7 @@ import { frameJson, frameText, recordJson, recordText } from '../dump-lines.ts'
 import { ExitCode } from '../exit-codes.ts'
 import { requireLogs } from '../log-paths.ts'
 import { intersect, type LsnRange, parseLsnRange, parseTickRange, parseTimeRange, type TickRange } from '../ranges.ts'
+import { FrameWords } from '../record-words.ts'
 import { printable } from '../text-table.ts'
 import { parseCount } from '../usage-error.ts'
 import { requireVchannelName } from '../vchannel-argument.ts'
@@ -86,11 +87,14 @@ async function writeFrame(
 ): Promise<void> {
   const { out } = context
   const { json, hex } = options
-  if (!json) await out.write(frameText(frame))
+  const words = frame.records === null ? null : new FrameWords(frame.records)
+  if (!json) await out.write(frameText(frame, words?.voidCount ?? 0))
   else if (frame.records === null) await out.write(`${frameJson(log, frame)}\n`)
-  if (frame.records === null) return
+  if (frame.records === null || words === null) return
   for (const record of frame.records) {
-    const behind = out.write(json ? `${recordJson(log, frame, record)}\n` : recordText(record, hex === true))
+    const meaning = words.of(record)
+    const line = json ? `${recordJson(log, frame, record, meaning)}\n` : recordText(record, hex === true, meaning)
+    const behind = out.write(line)
     if (behind !== undefined) await behind
   }
 }
