@@ -11,7 +11,11 @@ const place: fc.Arbitrary<MessagePlace> = fc
 
 describe('the id of a message', () => {
   it('comes back as the place that it was made of', () => {
-    fc.assert(fc.property(place, (one) => expect(parseMessageId(messageIdOf(one))).toEqual(one)))
+    fc.assert(
+      fc.property(place, (one) => {
+        expect(parseMessageId(messageIdOf(one))).toEqual(one)
+      }),
+    )
   })
 
   it('sorts as text as the messages are delivered', () => {

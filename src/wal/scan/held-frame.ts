@@ -14,7 +14,7 @@ import type { LogStoreRecord, StoreFrame } from '../../log-store/log-store.ts'
 /** What the objects of a held frame cost beside its bytes. */
 const OVERHEAD_BYTES = 512
 /** Frames up to here are kept whole, however little of them belongs to the transaction. */
-const SMALL_BYTES = 4_096
+const SMALL_BYTES = 1_024
 
 /**
  * Null when less than half of what would be kept belongs to the transaction: such frames are read again. `bodyBytes`: of

@@ -40,8 +40,21 @@ export function isPlain(head: BodyHead): boolean {
   return true
 }
 
+const known = new WeakMap<BodyHead, readonly number[] | null>()
+
 /** For each context the transaction that it names, -1 where it names none. Null: none of them does. */
 export function transactionsOf(head: BodyHead): readonly number[] | null {
+  if (head.contextCount === 0) return null
+  // A frame of the cache is met by many readers, and by one for each of its transactions.
+  let transactions = known.get(head)
+  if (transactions === undefined) {
+    transactions = decodeTransactions(head)
+    known.set(head, transactions)
+  }
+  return transactions
+}
+
+function decodeTransactions(head: BodyHead): readonly number[] | null {
   let found: number[] | null = null
   for (let index = 0; index < head.contextCount; index++) {
     const { transaction } = decodeContext(head.context(index))
