@@ -12,7 +12,7 @@ import { FrameWords } from '../../src/cli/record-words.ts'
 import { encodeHeader } from '../../src/message/message-header.ts'
 import { MessageType } from '../../src/message/message-type.ts'
 import { newDisk } from '../simulation/crash-runner.ts'
-import { logDirectory, logEnvironment } from '../simulation/log-session.ts'
+import { logDirectory, Session, ways } from '../simulation/log-session.ts'
 
 const vchannel = 'orders'
 const payload = Buffer.from('x')
@@ -24,13 +24,13 @@ function typed(type: number, fields: Record<string, unknown>, on = vchannel): Re
 /** Every frame of a log that was written so, as people and as programs get it. */
 async function dumped(frames: readonly [RecordInput[], AppendRecordsOptions?][]) {
   await loadChecksum()
-  const environment = logEnvironment(newDisk({ names: 'strict', seed: 1 }))
-  const log = await openLog(logDirectory, { environment, segmentBytes: 64 * 1024 })
+  const { environment, ...options } = new Session(newDisk({ names: 'strict', seed: 1 }), ways[0]!).options()
+  const log = await openLog(logDirectory, { environment, ...options })
   for (const [records, options] of frames) await log.append(records, options)
   await log.close()
   const text: string[] = []
   const json: Record<string, unknown>[] = []
-  for await (const frame of dump(environment, logDirectory)) {
+  for await (const frame of dump(environment!, logDirectory)) {
     if (frame.records === null) continue
     const words = new FrameWords(frame.records)
     text.push(frameText(frame, words.voidCount))
