@@ -191,13 +191,18 @@ class Passage {
     const { barrierTick, signal } = unit
     const admit = needsAdmit(unit.effects) ? () => this.#admit() : undefined
     let appended: Promise<AppendedRange>
-    if (unit.body !== null) {
-      appended = store.append(unit.body, { barrierTick, signal, admit, voids: unit.voids })
-    } else {
-      const contexts = unit.contexts ?? undefined
-      // Frames of begin, commit and rollback hold nothing else; an exclusive message is alone in its frame.
-      const ownFrame = unit.internal || unit.exclusive !== null
-      appended = store.appendRecords(unit.records!, { barrierTick, signal, admit, contexts, ownFrame })
+    try {
+      if (unit.body !== null) {
+        appended = store.append(unit.body, { barrierTick, signal, admit, voids: unit.voids })
+      } else {
+        const contexts = unit.contexts ?? undefined
+        // Frames of begin, commit and rollback hold nothing else; an exclusive message is alone in its frame.
+        const ownFrame = unit.internal || unit.exclusive !== null
+        appended = store.appendRecords(unit.records!, { barrierTick, signal, admit, contexts, ownFrame })
+      }
+    } catch (error) {
+      this.#fail(error)
+      return
     }
     this.#entered()
     appended.then(
@@ -216,10 +221,16 @@ class Passage {
 
   #durable(range: AppendedRange): void {
     const unit = this.#unit
-    this.#pipeline.applied(unit, range)
     const result: UnitResult = { range, duplicate: false, duplicates: unit.duplicates }
-    for (const stage of this.#stages) stage.after?.(unit, result)
-    this.#onSettled?.(result)
+    try {
+      this.#pipeline.applied(unit, range)
+      for (const stage of this.#stages) stage.after?.(unit, result)
+      this.#onSettled?.(result)
+    } catch (error) {
+      // A broken invariant of our own: told to the caller, and nobody is left waiting for the lock.
+      this.#fail(error)
+      return
+    }
     this.#leave()
     this.#resolve(result)
     this.#pipeline.end()
