@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import type { CommandContext } from './command-context.ts'
 import { addBackup } from './commands/backup.ts'
+import { addCompact } from './commands/compact.ts'
 import { addConfig } from './commands/config.ts'
 import { addConsume } from './commands/consume.ts'
 import { addDescribe } from './commands/describe.ts'
@@ -61,6 +62,7 @@ export function buildProgram(context: CommandContext, version: string): Command 
     addRepair,
     addSalvage,
     addReindex,
+    addCompact,
     addBackup,
     addDoctor,
     addConfig,

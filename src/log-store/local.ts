@@ -207,6 +207,10 @@ export class LocalLogStore implements LogStore {
     return this.#log.nextLsn
   }
 
+  get stirs(): number {
+    return this.#log.stirs
+  }
+
   watermark(shared = 0n): bigint {
     return this.#log.watermark(shared)
   }
@@ -221,6 +225,10 @@ export class LocalLogStore implements LogStore {
 
   appendRecords(records: readonly RecordInput[], options?: StoreAppendRecordsOptions): Promise<AppendedRange> {
     return this.#log.append(records, options)
+  }
+
+  appendTick(): Promise<bigint> {
+    return this.#log.appendTick()
   }
 
   read(options: LogStoreReadOptions): AsyncIterable<StoreFrame> {

@@ -119,6 +119,12 @@ export interface LogStore {
    * time before. Never goes back.
    */
   watermark(shared?: bigint): bigint
+  /**
+   * Counts up whenever frames get their ticks, and when the log ends: as long as it stands still, a log whose watermark
+   * was the `shared` tick of one moment has that of every later one too, and its end has not moved. Left out by stores
+   * that cannot say.
+   */
+  readonly stirs?: number
   /** Settles when `nextLsn`, `firstLsn` or the state has changed since the call. */
   changed(): Promise<void>
   /**
@@ -132,6 +138,11 @@ export interface LogStore {
    * Errors as of `append`, and INVALID_ARGUMENT, LIMIT_EXCEEDED.
    */
   appendRecords(records: readonly RecordInput[], options?: StoreAppendRecordsOptions): Promise<AppendedRange>
+  /**
+   * Stores a time tick behind everything that was appended before, for whoever reads what the store keeps; settles with
+   * it when it is durable. Errors as `append`. Left out where nothing is kept that others could read.
+   */
+  appendTick?(): Promise<bigint>
   read(options: LogStoreReadOptions): AsyncIterable<StoreFrame>
   /** Nothing below `lsn` is needed any more. Idempotent; never removes anything at or above it. */
   truncateBefore(lsn: number): Promise<void>
