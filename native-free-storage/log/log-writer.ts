@@ -161,6 +161,8 @@ export class LogWriter {
     cuts: 0,
     flushMs: 0,
   }
+  /** Counts up with each flush, in the turn in which its frames get their ticks, and when the writer ends. */
+  stirs = 0
   /** Called after each segment that was finished: retention looks at the log. */
   onRoll: (() => void) | null = null
   /** Called when the writer wants the disk for itself, and when it does no longer. */
@@ -476,6 +478,7 @@ export class LogWriter {
 
   #issue(flush: Flush, segment: BegunSegment): void {
     this.#inFlight.push(flush)
+    this.stirs++
     this.#writing++
     if (this.#inFlight.length === 2) this.#setBusy(true)
     this.#watchDeadline()
@@ -744,6 +747,7 @@ export class LogWriter {
   #fail(error: TidelogError): void {
     if (this.#failure !== null) return
     this.#failure = error
+    this.stirs++
     this.#failedMs = this.#settings.environment.clock.nowMs()
     this.#lsnLease?.doubt()
     this.#setBusy(false)
@@ -793,6 +797,7 @@ export class LogWriter {
   }
 
   async #close(): Promise<void> {
+    this.stirs++
     this.#marker?.cancel()
     // `#closing` is set when this runs on: nothing is admitted any more.
     await Promise.resolve()

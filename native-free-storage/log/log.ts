@@ -193,6 +193,14 @@ export class Log implements AsyncDisposable {
     return this.#parts.writer?.watermark(shared) ?? this.lastTimeTick
   }
 
+  /**
+   * Counts up whenever frames get their ticks, and when the log ends: as long as it stands still, a log whose watermark
+   * was the `shared` tick of one moment has that of every later one too, and its end has not moved.
+   */
+  get stirs(): number {
+    return this.#parts.writer?.stirs ?? 0
+  }
+
   /** Settles when `nextLsn` or `firstLsn` has moved, or the log has ended, since the call. */
   changed(): Promise<void> {
     return this.#state.changed()

@@ -180,6 +180,7 @@ class MemoryLogStore implements LogStore {
   #queuedBytes = 0
   #running: Promise<void> | null = null
   #watermark: bigint
+  #stirs = 0
   /** Why nothing more is taken. */
   #ended: TidelogError | null = null
   #closing: Promise<void> | null = null
@@ -200,6 +201,11 @@ class MemoryLogStore implements LogStore {
 
   get nextLsn(): number {
     return this.#log.nextLsn
+  }
+
+  get stirs(): number {
+    // An opening that is fenced learns it here.
+    return this.#stop() === null ? this.#stirs : this.#stirs + 1
   }
 
   watermark(shared = 0n): bigint {
@@ -436,6 +442,7 @@ class MemoryLogStore implements LogStore {
       for (const pending of flush) pending.reject(withOutcome(stopped, 'not-written'))
       return
     }
+    this.#stirs++
     const frames: MemoryFrame[] = []
     const placed: Pending[] = []
     let lsn = this.#log.nextLsn

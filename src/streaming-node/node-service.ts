@@ -78,6 +78,8 @@ export interface NodeService {
   firstLsn(group: number): number
   /** `shared`: what `sharedTick` gave before, for a group in which nothing is under way; no tick is taken for it then. */
   watermark(group: number, shared?: bigint): bigint
+  /** As `LogStore.stirs`: NaN where the group's log cannot say. */
+  stirs(group: number): number
   /** A fresh tick of the clock that all groups share; 0n where there is none at the moment. */
   sharedTick(): bigint
   status(): readonly GroupStatus[]

@@ -180,6 +180,10 @@ export class StreamingNode implements NodeService {
     return this.#pchannel(group).watermark(shared)
   }
 
+  stirs(group: number): number {
+    return this.#pchannels[group]!.stirs
+  }
+
   sharedTick(): bigint {
     return this.#stores.sharedTick?.() ?? 0n
   }

@@ -99,6 +99,10 @@ export class Pchannel {
     return this.#store !== null && this.#store.status().state !== 'failed'
   }
 
+  get stirs(): number {
+    return this.#store?.stirs ?? Number.NaN
+  }
+
   watermark(shared?: bigint): bigint {
     return this.#store?.watermark(shared) ?? 0n
   }

@@ -107,7 +107,7 @@ class ServedConnection implements Connection {
       onSettled: () => this.#balance(),
       onBroken: (error) => this.#refuse(error),
     })
-    this.#ticks = new TickPublisher({ service, clock, outbox: this.#outbox, consumers: this.#consumers })
+    this.#ticks = new TickPublisher({ service, clock, outbox: this.#outbox })
     this.#desk = new RequestDesk({
       service,
       options,
@@ -277,7 +277,7 @@ class ServedConnection implements Connection {
     } finally {
       this.#opening.delete(id)
     }
-    const consumer = new ServerConsumer({
+    const consumer: ServerConsumer = new ServerConsumer({
       id,
       request,
       service,
@@ -285,7 +285,10 @@ class ServedConnection implements Connection {
       metrics: this.#options.metrics,
       bodyBytesMax: this.#clientBodyBytesMax,
       transactionBudget: this.#options.transactionBudget,
-      onEnd: () => this.#consumers.delete(id),
+      onEnd: () => {
+        this.#consumers.delete(id)
+        this.#ticks.remove(consumer)
+      },
     })
     const consuming = encodeConsuming({
       firstLsn: service.firstLsn(request.group),
@@ -294,7 +297,7 @@ class ServedConnection implements Connection {
       until: consumer.until ?? undefined,
     })
     this.#consumers.set(id, consumer)
-    this.#ticks.start()
+    this.#ticks.add(consumer)
     // Behind the answer, which leaves in the microtasks that follow.
     setImmediate(() => void consumer.run())
     return encodeMessage(MessageType.consuming, id, consuming)

@@ -1,7 +1,7 @@
 /**
  * Publishes the watermark of each group to the consumers of a connection: one message an interval, and never ahead of a
- * record that a consumer has asked for (PROTOCOL 6, TICK). Groups in which nothing is under way share one tick, so that
- * a thousand quiet ones cost one number.
+ * record that a consumer has asked for (PROTOCOL 6, TICK). Groups in which nothing is under way share one tick, and are
+ * not looked at again until something stirs in them: a thousand quiet ones cost one number.
  */
 import type { ConnectionClock } from '../../protocol/clock.ts'
 import { encodeCaughtUp, encodeTick, type TickMessage } from '../../protocol/consume-messages.ts'
@@ -13,23 +13,24 @@ export interface TickPublisherOptions {
   service: NodeService
   clock: ConnectionClock
   outbox: Outbox
-  consumers: ReadonlyMap<number, ServerConsumer>
 }
 
-interface GroupTick {
-  /** The round in which it was looked at last. */
-  round: number
-  timeTick: bigint
-  nextLsn: number
-  covered: boolean
+/** A group that the connection consumes from. */
+interface Group {
+  readonly number: number
+  readonly consumers: Set<ServerConsumer>
+  /**
+   * `service.stirs` when everything was quiet and sent, and all its consumers had been told so: as long as it is that,
+   * nothing has changed. NaN, which no number is equal to: it is to be looked at.
+   */
+  stirs: number
   /** What the client was told last. */
   told: bigint
 }
 
 export class TickPublisher {
   readonly #options: TickPublisherOptions
-  readonly #groups = new Map<number, GroupTick>()
-  #round = 0
+  readonly #groups = new Map<number, Group>()
   #timer: { cancel(): void } | null = null
   #timerMs = Number.POSITIVE_INFINITY
 
@@ -37,10 +38,89 @@ export class TickPublisher {
     this.#options = options
   }
 
-  /** Runs while there are consumers; asked again when one has come, which may want ticks more often than the others. */
-  start(): void {
-    const { clock, consumers } = this.#options
-    if (consumers.size === 0) return
+  /** It may want ticks more often than the others. */
+  add(consumer: ServerConsumer): void {
+    let group = this.#groups.get(consumer.group)
+    if (group === undefined) {
+      group = { number: consumer.group, consumers: new Set(), stirs: Number.NaN, told: 0n }
+      this.#groups.set(consumer.group, group)
+    }
+    group.consumers.add(consumer)
+    group.stirs = Number.NaN
+    this.#arm()
+  }
+
+  remove(consumer: ServerConsumer): void {
+    const group = this.#groups.get(consumer.group)
+    if (group === undefined) return
+    group.consumers.delete(consumer)
+    group.stirs = Number.NaN
+    if (group.consumers.size === 0) this.#groups.delete(consumer.group)
+  }
+
+  stop(): void {
+    this.#timer?.cancel()
+    this.#timer = null
+    this.#groups.clear()
+  }
+
+  /** Nothing is added behind bytes that the client does not read: the next one says more. */
+  publish(): void {
+    const { service, outbox } = this.#options
+    if (!outbox.hasRoom) return
+    const tick: TickMessage = { groups: [], others: 0n, leftOut: [] }
+    const shared = service.sharedTick()
+    let news = false
+    for (const group of this.#groups.values()) {
+      if (shared > 0n && group.stirs === service.stirs(group.number)) {
+        tick.others = shared
+        if (group.told !== shared) news = true
+        group.told = shared
+      } else if (this.#look(group, shared, tick)) news = true
+    }
+    if (news || tick.leftOut.length > 0) outbox.send(encodeTick(tick))
+  }
+
+  /** Says whether there is something new to tell. In one turn: a record with a tick at or below T lies below this end. */
+  #look(group: Group, shared: bigint, tick: TickMessage): boolean {
+    const { service, outbox } = this.#options
+    const stirs = service.stirs(group.number)
+    const watermark = service.watermark(group.number, shared)
+    // What was said of it unseen, the log was not asked about.
+    const timeTick = watermark > group.told ? watermark : group.told
+    const nextLsn = service.nextLsn(group.number)
+    let told = 0
+    let settled = true
+    for (const consumer of group.consumers) {
+      const reached = consumer.position !== null && consumer.position >= nextLsn
+      if (reached && consumer.covered) {
+        told++
+        continue
+      }
+      settled = false
+      if (reached) {
+        consumer.covered = true
+        outbox.send(encodeCaughtUp(consumer.id, { lsn: nextLsn, timeTick }))
+      } else if (consumer.covered) {
+        consumer.covered = false
+        tick.leftOut.push(consumer.id)
+      }
+    }
+    const isQuiet = shared > 0n && watermark === shared
+    group.stirs = settled && isQuiet ? stirs : Number.NaN
+    if (told === 0) return false
+    const isNew = timeTick !== group.told
+    group.told = timeTick
+    // Listed also when it says nothing new: what is said of the others is not true of it.
+    if (isQuiet) tick.others = shared
+    else tick.groups.push({ group: group.number, timeTick })
+    return isNew
+  }
+
+  /** Runs while there are consumers. */
+  #arm(): void {
+    const { clock } = this.#options
+    if (this.#groups.size === 0) return
     const everyMs = this.#everyMs()
     const dueMs = clock.monotonicMs() + everyMs
     if (this.#timer !== null) {
@@ -51,79 +131,18 @@ export class TickPublisher {
     this.#timer = clock.after(everyMs, () => {
       this.#timer = null
       this.publish()
-      this.start()
+      this.#arm()
     })
   }
 
-  stop(): void {
-    this.#timer?.cancel()
-    this.#timer = null
-  }
-
-  /** Nothing is added behind bytes that the client does not read: the next one says more. */
-  publish(): void {
-    const { service, outbox, consumers } = this.#options
-    if (!outbox.hasRoom) return
-    const shared = service.sharedTick()
-    this.#round++
-    const looked: number[] = []
-    const leftOut: number[] = []
-    for (const consumer of consumers.values()) {
-      const tick = this.#look(consumer.group, shared, looked)
-      const reached = consumer.position !== null && consumer.position >= tick.nextLsn
-      if (reached && consumer.covered) {
-        tick.covered = true
-      } else if (reached) {
-        consumer.covered = true
-        outbox.send(encodeCaughtUp(consumer.id, { lsn: tick.nextLsn, timeTick: tick.timeTick }))
-      } else if (consumer.covered) {
-        consumer.covered = false
-        leftOut.push(consumer.id)
-      }
-    }
-    this.#tell(looked, shared, leftOut)
-  }
-
-  #tell(looked: readonly number[], shared: bigint, leftOut: number[]): void {
-    const told: TickMessage['groups'] = []
-    let others = 0n
-    let news = leftOut.length > 0
-    for (const group of looked) {
-      const tick = this.#groups.get(group)!
-      if (!tick.covered) continue
-      if (tick.timeTick !== tick.told) news = true
-      tick.told = tick.timeTick
-      // Listed also when it says nothing new: what is said of the others is not true of it.
-      if (shared > 0n && tick.timeTick === shared) others = shared
-      else told.push({ group, timeTick: tick.timeTick })
-    }
-    if (news) this.#options.outbox.send(encodeTick({ groups: told, others, leftOut }))
-  }
-
-  /** Once a group and round, in one turn: every record with a tick at or below T has an LSN below the end read here. */
-  #look(group: number, shared: bigint, looked: number[]): GroupTick {
-    const { service } = this.#options
-    let tick = this.#groups.get(group)
-    if (tick === undefined) {
-      tick = { round: 0, timeTick: 0n, nextLsn: 0, covered: false, told: 0n }
-      this.#groups.set(group, tick)
-    }
-    if (tick.round !== this.#round) {
-      tick.round = this.#round
-      tick.timeTick = service.watermark(group, shared)
-      tick.nextLsn = service.nextLsn(group)
-      tick.covered = false
-      looked.push(group)
-    }
-    return tick
-  }
-
   #everyMs(): number {
-    const { service, consumers } = this.#options
+    const { service } = this.#options
     let everyMs = Number.POSITIVE_INFINITY
-    for (const { ticksEveryMs } of consumers.values()) {
-      if (ticksEveryMs < everyMs) everyMs = ticksEveryMs
-      if (everyMs <= service.timeTickIntervalMs) return service.timeTickIntervalMs
+    for (const { consumers } of this.#groups.values()) {
+      for (const { ticksEveryMs } of consumers) {
+        if (ticksEveryMs < everyMs) everyMs = ticksEveryMs
+        if (everyMs <= service.timeTickIntervalMs) return service.timeTickIntervalMs
+      }
     }
     return everyMs
   }

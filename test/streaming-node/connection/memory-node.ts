@@ -113,6 +113,10 @@ export class MemoryNode implements NodeService {
     return this.logs[group]!.watermark(shared)
   }
 
+  stirs(group: number): number {
+    return this.logs[group]!.stirs ?? Number.NaN
+  }
+
   sharedTick(): bigint {
     return this.#opener.sharedTick?.() ?? 0n
   }
