@@ -1,0 +1,142 @@
+/**
+ * The idempotency keys that are known, by vchannel: what the log says, and nothing that is still under way. A part of the
+ * WAL's state (state/). What is forgotten depends on the ticks of the log, not on a clock, so that an opening forgets the
+ * same.
+ */
+import { tickOf } from '../../../native-free-storage/index.ts'
+import type { KeyEffect } from '../effect.ts'
+
+export interface KeyWindow {
+  /** A key is known for so long after its record, by the ticks of the log. */
+  windowMs: number
+  /** Of the keys of one vchannel, overhead included. */
+  vchannelBytesMax: number
+  /** Of all. */
+  bytesMax: number
+}
+
+export const defaultKeyWindow: Readonly<KeyWindow> = {
+  windowMs: 10 * 60_000,
+  vchannelBytesMax: 16 * 1024 * 1024,
+  bytesMax: 128 * 1024 * 1024,
+}
+
+/** What a key costs beside its own characters: its place, and the entry of the map. */
+const KEY_OVERHEAD_BYTES = 96
+
+export interface KeyPlace {
+  readonly lsn: number
+  readonly timeTick: bigint
+}
+
+interface VchannelKeys {
+  /** In the order of their ticks. */
+  places: Map<string, KeyPlace>
+  bytes: number
+  horizon: bigint
+}
+
+export class KeyTable {
+  readonly #window: Readonly<KeyWindow>
+  /** The one whose last key is the oldest stands first. */
+  readonly #vchannels = new Map<string, VchannelKeys>()
+  #bytes = 0
+  #keys = 0
+  /** Of vchannels of which nothing is known. */
+  readonly #floor: bigint
+
+  /** `floor`: keys of before it are not known, of no vchannel. */
+  constructor(window: Readonly<KeyWindow> = defaultKeyWindow, floor = 0n) {
+    this.#window = window
+    this.#floor = floor
+  }
+
+  get size(): number {
+    return this.#keys
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  get floor(): bigint {
+    return this.#floor
+  }
+
+  get(vchannel: string, key: string): KeyPlace | undefined {
+    return this.#vchannels.get(vchannel)?.places.get(key)
+  }
+
+  /** The tick before which keys of the vchannel are forgotten. Never goes back. */
+  horizon(vchannel: string): bigint {
+    return this.#vchannels.get(vchannel)?.horizon ?? this.#floor
+  }
+
+  apply(effect: KeyEffect, lsn: number, timeTick: bigint): void {
+    this.#add(effect.vchannel, effect.key, { lsn, timeTick })
+  }
+
+  /** For a snapshot: vchannels in their order, each with its keys in theirs. */
+  *vchannels(): IterableIterator<[vchannel: string, horizon: bigint, places: ReadonlyMap<string, KeyPlace>]> {
+    for (const [vchannel, { horizon, places }] of this.#vchannels) yield [vchannel, horizon, places]
+  }
+
+  /** From a snapshot. */
+  restore(vchannel: string, horizon: bigint, places: Iterable<[string, KeyPlace]>): void {
+    const keys = this.#keysOf(vchannel)
+    if (horizon > keys.horizon) keys.horizon = horizon
+    for (const [key, place] of places) this.#add(vchannel, key, place)
+  }
+
+  #add(vchannel: string, key: string, place: KeyPlace): void {
+    const keys = this.#keysOf(vchannel)
+    // A key that was forgotten and came again stands where it came last.
+    if (keys.places.has(key)) this.#remove(keys, key)
+    keys.places.set(key, place)
+    const bytes = costOf(key)
+    keys.bytes += bytes
+    this.#bytes += bytes
+    this.#keys++
+    this.#vchannels.delete(vchannel)
+    this.#vchannels.set(vchannel, keys)
+    const since = place.timeTick - tickOf(this.#window.windowMs)
+    for (const [oldest, { timeTick }] of keys.places) {
+      if (timeTick >= since && keys.bytes <= this.#window.vchannelBytesMax) break
+      this.#forget(keys, oldest)
+    }
+    for (const other of this.#vchannels.values()) {
+      if (this.#bytes <= this.#window.bytesMax) break
+      for (const oldest of other.places.keys()) {
+        if (this.#bytes <= this.#window.bytesMax) break
+        this.#forget(other, oldest)
+      }
+    }
+  }
+
+  #forget(keys: VchannelKeys, key: string): void {
+    const { timeTick } = keys.places.get(key)!
+    if (timeTick >= keys.horizon) keys.horizon = timeTick + 1n
+    this.#remove(keys, key)
+  }
+
+  #remove(keys: VchannelKeys, key: string): void {
+    keys.places.delete(key)
+    const bytes = costOf(key)
+    keys.bytes -= bytes
+    this.#bytes -= bytes
+    this.#keys--
+  }
+
+  #keysOf(vchannel: string): VchannelKeys {
+    let keys = this.#vchannels.get(vchannel)
+    if (keys === undefined) {
+      keys = { places: new Map(), bytes: 0, horizon: this.#floor }
+      this.#vchannels.set(vchannel, keys)
+    }
+    return keys
+  }
+}
+
+function costOf(key: string): number {
+  return 2 * key.length + KEY_OVERHEAD_BYTES
+}
