@@ -20,12 +20,9 @@ it('ranges cover every body, in order, are few, and leave the widest spaces out'
       }
       const ranges = [...runs]
       expect(ranges.length).toBeLessThanOrEqual(32)
-      for (const [first, last] of bodies) {
-        expect(ranges.filter((range) => range.first <= first && last <= range.last)).toHaveLength(1)
-      }
-      for (const [index, { first }] of ranges.entries()) {
-        if (index > 0) expect(first - ranges[index - 1]!.last).toBeGreaterThan(256)
-      }
+      const covers = (first: number, last: number) => ranges.filter((r) => r.first <= first && last <= r.last).length
+      expect(bodies.every(([first, last]) => covers(first, last) === 1)).toBe(true)
+      expect(ranges.every(({ first }, index) => index === 0 || first - ranges[index - 1]!.last > 256)).toBe(true)
     }),
   )
 })

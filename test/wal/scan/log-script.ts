@@ -190,7 +190,6 @@ export class LogScript {
 
   #note({ firstLsn, lastLsn, firstTimeTick }: AppendedRange): void {
     for (let lsn = firstLsn; lsn <= lastLsn; lsn++) this.ticks[lsn] = firstTimeTick + BigInt(lsn - firstLsn)
-    void this.clock?.advance(1)
   }
 }
 

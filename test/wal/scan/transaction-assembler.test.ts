@@ -13,7 +13,7 @@ function bodies(transaction: number, count: number, bytes = 0): Row[] {
 }
 
 describe('memory', () => {
-  const records = budget({ small: 20_000, ci: 100_000 })
+  const records = budget({ small: 10_000, ci: 100_000 })
   it(`a transaction of ${records} records is given as one unit, within a bound of memory`, async () => {
     const script = await LogScript.inMemory()
     const [id] = await script.begin(['a'])
@@ -36,7 +36,7 @@ describe('memory', () => {
     }
   })
 
-  const open = budget({ small: 2_000, ci: 10_000 })
+  const open = budget({ small: 1_000, ci: 10_000 })
   it(`${open} transactions that are open at once are given one by one, within a bound of memory, from any start`, async () => {
     const script = await LogScript.inMemory()
     const ids: number[] = []
