@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util'
 import { append } from './append.mjs'
 import { burst } from './burst.mjs'
 import { catchUp } from './catch-up.mjs'
+import { compact } from './compact.mjs'
 import { importEngine } from './harness/build.mjs'
 import { Context } from './harness/context.mjs'
 import { machineFacts, printFacts, printLoad } from './harness/machine.mjs'
@@ -18,7 +19,7 @@ import { sustained } from './sustained.mjs'
 import { tail } from './tail.mjs'
 import { vchannel } from './vchannel.mjs'
 
-const benches = [append, burst, sustained, single, pipeline, catchUp, tail, open, vchannel]
+const benches = [append, burst, sustained, single, pipeline, catchUp, tail, open, vchannel, compact]
 const here = dirname(fileURLToPath(import.meta.url))
 
 const usage = `npm run bench -- [NAME…] [--seconds N] [--rounds N] [--dir DIR] [--json FILE]
