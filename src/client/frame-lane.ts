@@ -58,6 +58,8 @@ export interface LaneOwner {
   readonly failsWhole: boolean
   /** What those are told that fail with another record. */
   othersError(error: TidelogError<string>): TidelogError<string>
+  /** Whether the error says that nothing of the lane is or will be visible, whatever was written. */
+  isUndone(error: TidelogError<string>): boolean
   /** Everything before this number is acknowledged. */
   onAcknowledged(next: number): void
   onEnded(error: TidelogError<string>): void
@@ -479,10 +481,11 @@ export class FrameLane {
     this.#retryTimer?.cancel()
     this.#retryTimer = null
     const others = guilty === null ? error : this.#owner.othersError(error)
+    const undone = this.#owner.isUndone(error)
     const frames = this.#frames
     this.#frames = []
     for (const frame of frames) {
-      const outcome = frame.mayBeWritten || frame.inFlight ? 'unknown' : 'not-written'
+      const outcome = !undone && (frame.mayBeWritten || frame.inFlight) ? 'unknown' : 'not-written'
       const told = withOutcome(frame.entries === guilty ? error : others, outcome)
       for (const entry of frame.entries) entry.fail(told)
     }

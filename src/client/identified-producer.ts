@@ -121,6 +121,10 @@ export class SequencedProducer implements IdentifiedProducer, LaneOwner {
     return error
   }
 
+  isUndone(): boolean {
+    return false
+  }
+
   onAcknowledged(next: number): void {
     if (next - 1 > this.#lastSequence) this.#lastSequence = next - 1
   }

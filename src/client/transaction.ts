@@ -133,6 +133,10 @@ export class ClientTransaction implements Transaction, LaneOwner {
     return overCodes.has(error.code) ? error : abortedBy(error)
   }
 
+  isUndone(error: TidelogError<string>): boolean {
+    return overCodes.has(error.code)
+  }
+
   onAcknowledged(): void {}
 
   onEnded(error: TidelogError<string>): void {
