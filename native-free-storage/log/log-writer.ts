@@ -163,6 +163,7 @@ export class LogWriter {
   }
   /** Counts up with each flush, in the turn in which its frames get their ticks, and when the writer ends. */
   stirs = 0
+  onStir: (() => void) | null = null
   /** Called after each segment that was finished: retention looks at the log. */
   onRoll: (() => void) | null = null
   /** Called when the writer wants the disk for itself, and when it does no longer. */
@@ -476,9 +477,14 @@ export class LogWriter {
     return placement
   }
 
+  #stir(): void {
+    this.stirs++
+    this.onStir?.()
+  }
+
   #issue(flush: Flush, segment: BegunSegment): void {
     this.#inFlight.push(flush)
-    this.stirs++
+    this.#stir()
     this.#writing++
     if (this.#inFlight.length === 2) this.#setBusy(true)
     this.#watchDeadline()
@@ -747,7 +753,7 @@ export class LogWriter {
   #fail(error: TidelogError): void {
     if (this.#failure !== null) return
     this.#failure = error
-    this.stirs++
+    this.#stir()
     this.#failedMs = this.#settings.environment.clock.nowMs()
     this.#lsnLease?.doubt()
     this.#setBusy(false)
@@ -797,7 +803,7 @@ export class LogWriter {
   }
 
   async #close(): Promise<void> {
-    this.stirs++
+    this.#stir()
     this.#marker?.cancel()
     // `#closing` is set when this runs on: nothing is admitted any more.
     await Promise.resolve()

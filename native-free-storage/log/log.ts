@@ -201,6 +201,11 @@ export class Log implements AsyncDisposable {
     return this.#parts.writer?.stirs ?? 0
   }
 
+  /** Calls back with each step of `stirs`. */
+  onStir(listener: () => void): void {
+    if (this.#parts.writer !== null) this.#parts.writer.onStir = listener
+  }
+
   /** Settles when `nextLsn` or `firstLsn` has moved, or the log has ended, since the call. */
   changed(): Promise<void> {
     return this.#state.changed()

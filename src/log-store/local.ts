@@ -29,6 +29,7 @@ import type {
   LogStoreOpener,
   LogStoreReadOptions,
   LogStoreStatus,
+  SnapshotStore,
   StoreAppendBodyOptions,
   StoreAppendRecordsOptions,
   StoreFrame,
@@ -73,6 +74,7 @@ export class LocalLogs implements LogStoreOpener {
   /** How the device is written to, and why. */
   readonly writeWay: WriteWay
   readonly #open = new Map<string, Log>()
+  #stirs = 0
   #closing: Promise<void> | null = null
 
   private constructor(
@@ -136,7 +138,14 @@ export class LocalLogs implements LogStoreOpener {
           }),
     })
     this.#open.set(name, log)
+    log.onStir(() => {
+      this.#stirs++
+    })
     return new LocalLogStore(log, () => this.#open.get(name) === log && this.#open.delete(name))
+  }
+
+  get stirs(): number {
+    return this.#stirs
   }
 
   sharedTick(): bigint {
@@ -237,6 +246,14 @@ export class LocalLogStore implements LogStore {
 
   truncateBefore(lsn: number): Promise<void> {
     return this.#log.truncateBefore(lsn)
+  }
+
+  setTruncationFloor(floor: ((lsn: number) => number) | null): void {
+    this.#log.setTruncationFloor(floor)
+  }
+
+  get snapshots(): SnapshotStore {
+    return this.#log.snapshots
   }
 
   status(): LogStoreStatus {

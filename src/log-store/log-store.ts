@@ -106,6 +106,14 @@ export interface StoreFailure {
   errno: string | null
 }
 
+/** State of a log's user, kept beside its log: each snapshot stands behind an LSN. The newest two are kept. */
+export interface SnapshotStore {
+  /** Those that are whole and fit the log as it is now, newest first. */
+  load(): Promise<{ readonly lsn: number; readonly bytes: Buffer }[]>
+  /** Durable when it settles. A durable frame ends before `lsn`, or it is 0. LIMIT_EXCEEDED above 256 MiB. */
+  save(lsn: number, bytes: Uint8Array): Promise<void>
+}
+
 /** One pchannel's frames, opened for writing at an owner term. */
 export interface LogStore {
   readonly ownerTerm: number
@@ -146,6 +154,12 @@ export interface LogStore {
   read(options: LogStoreReadOptions): AsyncIterable<StoreFrame>
   /** Nothing below `lsn` is needed any more. Idempotent; never removes anything at or above it. */
   truncateBefore(lsn: number): Promise<void>
+  /**
+   * Neither `truncateBefore` nor retention goes beyond what `floor` answers for the LSN that it was to go to. It must not
+   * throw. Null: no bound but that LSN.
+   */
+  setTruncationFloor(floor: ((lsn: number) => number) | null): void
+  readonly snapshots: SnapshotStore
   status(): LogStoreStatus
   /** Settles every append, makes the end provable, releases the directory. Idempotent. */
   close(): Promise<void>
@@ -160,4 +174,6 @@ export interface LogStoreOpener {
   open(pchannel: string, ownerTerm: number, options?: { mustExist?: boolean }): Promise<LogStore>
   /** A fresh tick of the one clock of all logs that this opener opens; 0n where none can be given at the moment. */
   sharedTick?(): bigint
+  /** Counts up with the `stirs` of any of these logs. Left out where it is not known. */
+  readonly stirs?: number
 }

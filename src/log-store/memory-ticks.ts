@@ -9,6 +9,8 @@ export const MAX_TICK_LEAD_MS = 10_000
 export class MemoryTicks {
   readonly #nowMs: () => number
   #last = 0n
+  /** Counts up when ticks are given to frames, and when a log of this clock is opened or ends. */
+  stirs = 0
 
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs
@@ -32,6 +34,7 @@ export class MemoryTicks {
     let first = clock > this.#last ? clock : this.#last + 1n
     if (first < barrier) first = barrier
     this.#last = first + BigInt(count) - 1n
+    this.stirs++
     return first
   }
 }

@@ -22,6 +22,7 @@ import type {
   LogStoreOpener,
   LogStoreReadOptions,
   LogStoreStatus,
+  SnapshotStore,
   StoreAppendBodyOptions,
   StoreAppendOptions,
   StoreAppendRecordsOptions,
@@ -49,6 +50,8 @@ export interface MemoryLogsOptions {
   commit?: (pchannel: string, frames: number) => Promise<void>
 }
 
+const SNAPSHOTS_KEPT = 2
+
 const systemClock: MemoryClock = {
   nowMs: () => Date.now(),
   after(delayMs, callback) {
@@ -61,6 +64,8 @@ const systemClock: MemoryClock = {
 /** What outlives an opening: the frames and who owns them. */
 class MemoryLog {
   frames: MemoryFrame[] = []
+  /** Newest first. */
+  snapshots: { lsn: number; bytes: Buffer }[] = []
   bytes = 0
   firstLsn = 0
   nextLsn = 0
@@ -115,7 +120,14 @@ export class MemoryLogs {
   }
 
   opener(): LogStoreOpener {
-    return { open: (pchannel, ownerTerm) => this.#open(pchannel, ownerTerm), sharedTick: () => this.#ticks.fresh() }
+    const ticks = this.#ticks
+    return {
+      open: (pchannel, ownerTerm) => this.#open(pchannel, ownerTerm),
+      sharedTick: () => ticks.fresh(),
+      get stirs() {
+        return ticks.stirs
+      },
+    }
   }
 
   async #open(pchannel: string, ownerTerm: number): Promise<LogStore> {
@@ -136,6 +148,7 @@ export class MemoryLogs {
     }
     log.ownerTerm = ownerTerm
     log.incarnation += 1
+    this.#ticks.stirs++
     // The one before learns here that it is fenced, even if it never appends again.
     log.announce()
     return new MemoryLogStore(pchannel, log, this.#ticks, this.#options)
@@ -169,6 +182,7 @@ interface Waiter {
 }
 
 class MemoryLogStore implements LogStore {
+  #floor: ((lsn: number) => number) | null = null
   readonly ownerTerm: number
   readonly #name: string
   readonly #log: MemoryLog
@@ -317,14 +331,36 @@ class MemoryLogStore implements LogStore {
     }
   }
 
-  async truncateBefore(lsn: number): Promise<void> {
+  setTruncationFloor(floor: ((lsn: number) => number) | null): void {
+    this.#floor = floor
+  }
+
+  get snapshots(): SnapshotStore {
+    const log = this.#log
+    return {
+      load: async () => log.snapshots.filter(({ lsn }) => lsn >= log.firstLsn && lsn <= log.nextLsn),
+      save: async (lsn, bytes) => {
+        this.#refuseIfStopped()
+        const frame = log.frames[log.frameAt(lsn)]
+        const isInside = frame !== undefined && frame.baseLsn < lsn
+        if (!Number.isSafeInteger(lsn) || lsn < 0 || lsn > log.nextLsn || isInside) {
+          throw new TidelogError('INVALID_ARGUMENT', `log ${this.#name}: no frame ends before LSN ${lsn}`, { lsn })
+        }
+        const older = log.snapshots.filter((other) => other.lsn < lsn)
+        log.snapshots = [{ lsn, bytes: Buffer.from(bytes) }, ...older].slice(0, SNAPSHOTS_KEPT)
+      },
+    }
+  }
+
+  async truncateBefore(asked: number): Promise<void> {
     this.#refuseIfStopped()
     const log = this.#log
-    if (!Number.isSafeInteger(lsn) || lsn < 0 || lsn > log.nextLsn) {
-      throw new TidelogError('INVALID_ARGUMENT', `log ${this.#name} ends before LSN ${log.nextLsn}, not at ${lsn}`, {
-        lsn,
+    if (!Number.isSafeInteger(asked) || asked < 0 || asked > log.nextLsn) {
+      throw new TidelogError('INVALID_ARGUMENT', `log ${this.#name} ends before LSN ${log.nextLsn}, not at ${asked}`, {
+        lsn: asked,
       })
     }
+    const lsn = this.#floor === null ? asked : Math.min(asked, this.#floor(asked))
     if (lsn <= log.firstLsn) return
     log.firstLsn = lsn
     const kept = log.frameAt(lsn)
@@ -353,6 +389,7 @@ class MemoryLogStore implements LogStore {
     const closed = new TidelogError('CLOSED', `log ${this.#name} is closed`, { outcome: 'not-written' })
     for (const waiter of this.#waiters.splice(0)) waiter.refuse(closed)
     this.#ended ??= closed
+    this.#ticks.stirs++
     // What was let in is written, also what was let in a moment ago and is not queued yet.
     while (this.#queuedBytes > 0) await (this.#running ?? Promise.resolve())
     this.#log.announce()
@@ -463,6 +500,7 @@ class MemoryLogStore implements LogStore {
     try {
       await this.#options.commit(this.#name, frames.length)
     } catch (cause) {
+      this.#ticks.stirs++
       this.#ended = new TidelogError('POISONED', `log ${this.#name}: a write failed; open it again`, { cause })
       for (const pending of placed) pending.reject(withOutcome(this.#ended, 'unknown'))
       for (const waiter of this.#waiters.splice(0)) waiter.refuse(withOutcome(this.#ended, 'not-written'))

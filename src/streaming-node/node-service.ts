@@ -80,6 +80,8 @@ export interface NodeService {
   watermark(group: number, shared?: bigint): bigint
   /** As `LogStore.stirs`: NaN where the group's log cannot say. */
   stirs(group: number): number
+  /** Counts up with the stirs of any group; NaN where that is not known. */
+  readonly anyStirs: number
   /** A fresh tick of the clock that all groups share; 0n where there is none at the moment. */
   sharedTick(): bigint
   status(): readonly GroupStatus[]

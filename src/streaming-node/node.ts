@@ -184,6 +184,10 @@ export class StreamingNode implements NodeService {
     return this.#pchannels[group]!.stirs
   }
 
+  get anyStirs(): number {
+    return this.#stores.stirs ?? Number.NaN
+  }
+
   sharedTick(): bigint {
     return this.#stores.sharedTick?.() ?? 0n
   }

@@ -31,6 +31,10 @@ interface Group {
 export class TickPublisher {
   readonly #options: TickPublisherOptions
   readonly #groups = new Map<number, Group>()
+  /** `service.anyStirs` when every group was settled; NaN: they are to be gone through. */
+  #stirs = Number.NaN
+  /** What the groups that are not listed were told last. */
+  #others = 0n
   #timer: { cancel(): void } | null = null
   #timerMs = Number.POSITIVE_INFINITY
 
@@ -47,6 +51,7 @@ export class TickPublisher {
     }
     group.consumers.add(consumer)
     group.stirs = Number.NaN
+    this.#stirs = Number.NaN
     this.#arm()
   }
 
@@ -70,14 +75,28 @@ export class TickPublisher {
     if (!outbox.hasRoom) return
     const tick: TickMessage = { groups: [], others: 0n, leftOut: [] }
     const shared = service.sharedTick()
+    const { anyStirs } = service
+    if (shared > 0n && anyStirs === this.#stirs) {
+      // Nothing has changed anywhere since every group was settled.
+      if (shared === this.#others) return
+      this.#others = shared
+      outbox.send(encodeTick({ ...tick, others: shared }))
+      return
+    }
     let news = false
+    let settled = true
     for (const group of this.#groups.values()) {
+      // What it was told while nothing was looked at.
+      if (group.told < this.#others && !Number.isNaN(group.stirs)) group.told = this.#others
       if (shared > 0n && group.stirs === service.stirs(group.number)) {
         tick.others = shared
         if (group.told !== shared) news = true
         group.told = shared
       } else if (this.#look(group, shared, tick)) news = true
+      if (Number.isNaN(group.stirs)) settled = false
     }
+    this.#others = tick.others
+    this.#stirs = settled && tick.others > 0n ? anyStirs : Number.NaN
     if (news || tick.leftOut.length > 0) outbox.send(encodeTick(tick))
   }
 
@@ -87,7 +106,8 @@ export class TickPublisher {
     const stirs = service.stirs(group.number)
     const watermark = service.watermark(group.number, shared)
     // What was said of it unseen, the log was not asked about.
-    const timeTick = watermark > group.told ? watermark : group.told
+    let timeTick = group.told
+    if (watermark > timeTick) timeTick = watermark
     const nextLsn = service.nextLsn(group.number)
     let told = 0
     let settled = true

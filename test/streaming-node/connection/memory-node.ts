@@ -117,6 +117,10 @@ export class MemoryNode implements NodeService {
     return this.logs[group]!.stirs ?? Number.NaN
   }
 
+  get anyStirs(): number {
+    return this.#opener.stirs ?? Number.NaN
+  }
+
   sharedTick(): bigint {
     return this.#opener.sharedTick?.() ?? 0n
   }
