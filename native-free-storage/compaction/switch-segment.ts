@@ -1,6 +1,6 @@
 /**
  * Puts a rewritten segment in the place of the old one. One manifest decides; a crash before it leaves the old segment,
- * one after it the new one, and the next open removes the other. docs/decisions/0007.
+ * one after it the new one, and the next open removes the other. docs/decisions/0008.
  *
  * 1. A manifest says of the new file, which has a temporary name, that it is retired: an open that finds it takes it for
  *    nothing.
