@@ -1,11 +1,12 @@
 import { defineConfig } from 'vitest/config'
 import { budgetName } from './test/budget.ts'
 import { mutantLoader } from './test/simulation/mutant-loader.ts'
+import { mutantsOfScans } from './test/wal/scan/scan-mutants.ts'
 
 const timeoutMs = { small: 60_000, ci: 600_000, soak: 86_400_000 }[budgetName()]
 
 export default defineConfig({
-  plugins: [mutantLoader()],
+  plugins: [mutantLoader(), mutantLoader(mutantsOfScans)],
   test: {
     include: ['test/**/*.test.ts'],
     testTimeout: timeoutMs,

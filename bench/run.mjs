@@ -9,6 +9,7 @@ import { append } from './append.mjs'
 import { burst } from './burst.mjs'
 import { catchUp } from './catch-up.mjs'
 import { compact } from './compact.mjs'
+import { filteredScan } from './filtered-scan.mjs'
 import { importEngine } from './harness/build.mjs'
 import { Context } from './harness/context.mjs'
 import { machineFacts, printFacts, printLoad } from './harness/machine.mjs'
@@ -19,7 +20,7 @@ import { sustained } from './sustained.mjs'
 import { tail } from './tail.mjs'
 import { vchannel } from './vchannel.mjs'
 
-const benches = [append, burst, sustained, single, pipeline, catchUp, tail, open, vchannel, compact]
+const benches = [append, burst, sustained, single, pipeline, catchUp, tail, open, vchannel, filteredScan, compact]
 const here = dirname(fileURLToPath(import.meta.url))
 
 const usage = `npm run bench -- [NAME…] [--seconds N] [--rounds N] [--dir DIR] [--json FILE]

@@ -12,22 +12,52 @@ import type { Plugin } from 'vitest/config'
 import type { Edit } from './mutant.ts'
 import { mutants } from './mutants.ts'
 
-const root = fileURLToPath(new URL('../..', import.meta.url))
-const trees = ['native-free-storage', 'test/simulation'].map((tree) => join(root, tree))
-const marker = '?mutant='
+/** Mutants of one part of the sources. */
+export interface MutantSet {
+  /** What stands before the name of one in an import: `?mutant=`. */
+  readonly marker: string
+  /** Of which the files of the edits are named. */
+  readonly base: string
+  /** Folders whose modules are looked at: a module elsewhere is shared. */
+  readonly trees: readonly string[]
+  readonly mutants: Readonly<Record<string, { readonly edits: readonly Edit[] }>>
+}
 
-export function mutantLoader(): Plugin {
+const ofEngine: MutantSet = {
+  marker: '?mutant=',
+  base: 'native-free-storage',
+  trees: ['native-free-storage', 'test/simulation'],
+  mutants,
+}
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+
+export function mutantLoader(set: MutantSet = ofEngine): Plugin {
+  const { marker } = set
+  const base = join(root, set.base)
+  const editsOf = (name: string): readonly Edit[] => {
+    const edits = set.mutants[name]?.edits
+    if (edits === undefined) throw new Error(`there is no mutant "${name}"`)
+    return edits
+  }
+  const split = (id: string): [path: string, mutant: string | undefined] => {
+    const at = id.indexOf(marker)
+    return at < 0 ? [id, undefined] : [id.slice(0, at), decodeURIComponent(id.slice(at + marker.length))]
+  }
   const affectedBy = new Map<string, ReadonlySet<string>>()
   const affected = (name: string): ReadonlySet<string> => {
     let files = affectedBy.get(name)
     if (files === undefined) {
-      files = reaching(editsOf(name).map(({ file }) => join(root, 'native-free-storage', file)))
+      files = reaching(
+        editsOf(name).map(({ file }) => join(base, file)),
+        set.trees.map((tree) => join(root, tree)),
+      )
       affectedBy.set(name, files)
     }
     return files
   }
   return {
-    name: 'tidelog-mutants',
+    name: `tidelog-mutants${marker}`,
     enforce: 'pre',
     async resolveId(source, importer) {
       const [path, own] = split(source)
@@ -42,7 +72,7 @@ export function mutantLoader(): Plugin {
       if (name === undefined) return undefined
       let text = readFileSync(file, 'utf8')
       for (const edit of editsOf(name)) {
-        if (join(root, 'native-free-storage', edit.file) === file) text = edited(text, edit, name)
+        if (join(base, edit.file) === file) text = edited(text, edit, name)
       }
       return { code: text, map: null }
     },
@@ -55,19 +85,8 @@ function edited(text: string, { file, replace, by }: Edit, name: string): string
   return text.replace(replace, () => by)
 }
 
-function split(id: string): [path: string, mutant: string | undefined] {
-  const at = id.indexOf(marker)
-  return at < 0 ? [id, undefined] : [id.slice(0, at), decodeURIComponent(id.slice(at + marker.length))]
-}
-
-function editsOf(name: string): readonly Edit[] {
-  const edits = mutants[name]?.edits
-  if (edits === undefined) throw new Error(`there is no mutant "${name}"`)
-  return edits
-}
-
 /** The edited files, and all that import them, over however many steps. */
-function reaching(files: readonly string[]): ReadonlySet<string> {
+function reaching(files: readonly string[], trees: readonly string[]): ReadonlySet<string> {
   const importers = new Map<string, string[]>()
   for (const file of trees.flatMap(sources)) {
     for (const [, path] of readFileSync(file, 'utf8').matchAll(/(?:from|import)\s+'(\.[^']+)'/g)) {
