@@ -2,29 +2,39 @@
  * One pchannel's write-ahead log: frames with meaning. Appends go through the pipeline (pipeline/), which decides what is
  * written; what is written decides everything else, so that an opening reads the same state back (state/).
  */
-import { type Clock, loadChecksum, nodeEnvironment } from '../../native-free-storage/index.ts'
+import { type Clock, loadChecksum, nodeEnvironment, type Timer } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
-import type { EncodedBody, LogStore, LogStoreStatus } from '../log-store/log-store.ts'
+import type { AppendedRange, EncodedBody, LogStore, LogStoreStatus, StoreFrame } from '../log-store/log-store.ts'
 import { ConfirmedTicks } from './confirmed.ts'
+import { DeduplicationStage } from './deduplication/deduplication-stage.ts'
+import { EmbeddedProducer } from './deduplication/embedded-producer.ts'
+import { defaultKeyWindow, KeyTable, type KeyWindow } from './deduplication/key-table.ts'
+import { LiveProducers, type OpenedProducer } from './deduplication/live-producers.ts'
+import { ProducerTable } from './deduplication/producer-table.ts'
+import type { Effect } from './effect.ts'
+import { effectsOfFrame } from './effects-of.ts'
 import { Admission, type AdmissionLimits, type AdmissionStatistics, type ThrottleState } from './pipeline/admission.ts'
 import { AdmissionGate } from './pipeline/admission-gate.ts'
 import { AppendPipeline, type StartedAppend } from './pipeline/append-pipeline.ts'
 import { ExclusiveLock } from './pipeline/exclusive-lock.ts'
 import type { Stage } from './pipeline/interceptor.ts'
-import { checkKey, checkMessage, checkTick, invalid } from './pipeline/limits.ts'
+import { checkKey, checkMessage, checkTick, checkVchannel, invalid } from './pipeline/limits.ts'
 import { type AppenderStatistics, MessageAppender } from './pipeline/message-appender.ts'
+import type { NodeAppender } from './pipeline/node-appender.ts'
 import { type OnInterceptorError, UserInterceptors } from './pipeline/user-interceptors.ts'
 import { createScanner } from './scan/scanner.ts'
 import type {
   MutableMessage,
+  ProducerStatus,
   Scan,
   ScanOptions,
   UserInterceptor,
   WalAppended,
   WalAppendedBatch,
   WalAppendOptions,
+  WalProducer,
 } from './types.ts'
-import { NO_OPTIONS, type UnitOptions } from './unit.ts'
+import { NO_OPTIONS, type UnitOptions, unitOfRecords } from './unit.ts'
 
 export interface WalOptions {
   /** For messages: "pchannel 3". Default "the log". */
@@ -41,6 +51,8 @@ export interface WalOptions {
   admission?: AdmissionLimits | undefined
   /** What this pchannel shares with the others of the node. */
   nodeAdmission?: Admission | undefined
+  /** How long, and in how many bytes, idempotency keys are known. */
+  keys?: Partial<KeyWindow> | undefined
   /** A batch of one vchannel whose payloads and properties are more than this becomes a transaction. Default 16 MiB. */
   frameBytesMax?: number | undefined
 }
@@ -73,6 +85,8 @@ export interface AppendBodyOptions {
 const INTERVAL_MS = 10
 const EXCLUSIVE_WAIT_MS = 30_000
 const EXCLUSIVE_WAITERS_MAX = 65_536
+/** How long a close waits for appends that are still asked about. What is in the log's queue is written in any case. */
+const CLOSE_WAIT_MS = 10_000
 const FRAME_BYTES_MAX = 16 * 1024 * 1024
 
 export class Wal implements AsyncDisposable {
@@ -83,11 +97,13 @@ export class Wal implements AsyncDisposable {
   readonly #users: UserInterceptors
   readonly #pipeline: AppendPipeline
   readonly #appender: MessageAppender
+  readonly #state: LogState
+  readonly #producers: LiveProducers
   readonly #confirmed: ConfirmedTicks
   readonly #frameBytesMax: number
   #closing: Promise<void> | null = null
 
-  private constructor(store: LogStore, options: WalOptions) {
+  private constructor(store: LogStore, state: LogState, options: WalOptions) {
     const clock = options.clock ?? nodeEnvironment().clock
     this.#store = store
     this.#clock = clock
@@ -101,8 +117,10 @@ export class Wal implements AsyncDisposable {
       waitersMax: EXCLUSIVE_WAITERS_MAX,
     })
     this.#users = new UserInterceptors(options.interceptors ?? [], options.onInterceptorError ?? (() => {}))
-    const stages: Stage[] = []
-    this.#pipeline = new AppendPipeline(store, this.#lock, stages, () => {})
+    this.#state = state
+    this.#producers = new LiveProducers(state.producers, this.#nodeAppender)
+    const stages: Stage[] = [new DeduplicationStage(this.#producers, state.keys)]
+    this.#pipeline = new AppendPipeline(store, this.#lock, stages, (effects, range) => state.applyAll(effects, range))
     this.#appender = new MessageAppender(store, gate, this.#lock, this.#users, this.#pipeline)
     const intervalMs = options.timeTickIntervalMs ?? INTERVAL_MS
     this.#confirmed = new ConfirmedTicks(
@@ -117,7 +135,9 @@ export class Wal implements AsyncDisposable {
   static async open(store: LogStore, options: WalOptions = {}): Promise<Wal> {
     await loadChecksum()
     checkOptions(options)
-    return new Wal(store, options)
+    const state = new LogState(options.keys)
+    for await (const frame of store.read({ from: 'earliest' })) state.applyFrame(frame)
+    return new Wal(store, state, options)
   }
 
   get ownerTerm(): number {
@@ -162,6 +182,41 @@ export class Wal implements AsyncDisposable {
     if (this.#closing !== null) return { entered: null, settled: Promise.reject(closed()) }
     const { barrierTick = 0n, firstTriedAt = 0n, transactionIndex = null, signal } = options
     return this.#appender.appendBody(body, transactionIndex, { barrierTick, firstTriedAt, signal })
+  }
+
+  /**
+   * A producer of this process: its records are in the log once, however often they are sent. Begins a new epoch, which
+   * fences the one before. Rejects with INVALID_ARGUMENT (the id), LIMIT_EXCEEDED, and what an append rejects with.
+   */
+  async producer(vchannel: string, options: { id: string }): Promise<WalProducer> {
+    const opened = await this.openProducer(vchannel, options.id)
+    return new EmbeddedProducer(vchannel, options.id, opened, this.#nodeAppender)
+  }
+
+  /** A new epoch, durable when it is answered; for whoever encodes its frames itself. As `producer`. */
+  openProducer(vchannel: string, id: string): Promise<OpenedProducer> {
+    try {
+      this.#refuseIfClosed()
+      checkVchannel(vchannel)
+      return this.#producers.open(vchannel, id)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /** For a client that comes back with its epoch. Throws PRODUCER_FENCED, PRODUCER_UNKNOWN, CLOSED. */
+  resumeProducer(vchannel: string, id: string, epoch: number): OpenedProducer {
+    this.#refuseIfClosed()
+    return this.#producers.resume(vchannel, id, epoch)
+  }
+
+  producers(): readonly ProducerStatus[] {
+    return this.#state.producers.list()
+  }
+
+  /** The tick before which the idempotency keys of the vchannel are forgotten. Never goes back. */
+  keyHorizon(vchannel: string): bigint {
+    return this.#state.keys.horizon(vchannel)
   }
 
   /**
@@ -238,13 +293,38 @@ export class Wal implements AsyncDisposable {
     return this.close()
   }
 
+  /** What transactions and producers write with. */
+  readonly #nodeAppender: NodeAppender = {
+    appendControl: (records) => this.#pipeline.run(unitOfRecords(records, 0n)).settled,
+    appendMessages: (messages, shared, options) => {
+      try {
+        let bytes = 0
+        for (let index = 0; index < messages.length; index++) bytes += checkMessage(messages[index]!, index)
+        const unitOptions = { ...NO_OPTIONS, signal: options?.signal }
+        return this.#appender.append(messages, bytes, undefined, shared, unitOptions).settled
+      } catch (error) {
+        return Promise.reject(error)
+      }
+    },
+  }
+
   async #close(): Promise<void> {
     // `#closing` is set when this runs on: nothing is admitted any more.
     await Promise.resolve()
-    await this.#pipeline.idle()
+    await this.#within(CLOSE_WAIT_MS, this.#pipeline.idle())
     this.#confirmed.close(closed())
     this.#bound.close()
     await this.#store.close()
+  }
+
+  /** What hangs in an interceptor of the user does not keep the log open: it is refused when it comes on. */
+  async #within(ms: number, step: Promise<void>): Promise<void> {
+    let late: Timer | undefined
+    const deadline = new Promise<void>((resolve) => {
+      late = this.#clock.after(ms, resolve)
+    })
+    await Promise.race([step, deadline])
+    late?.cancel()
   }
 
   #appendOne(message: MutableMessage, options: WalAppendOptions | undefined): Promise<WalAppended> {
@@ -330,4 +410,28 @@ function failureOf(store: LogStore): TidelogError<string> | null {
   const { state, message, failure } = store.status()
   if (state !== 'failed') return null
   return new TidelogError<string>(failure?.code ?? 'POISONED', message)
+}
+
+/** What the log says of producers and keys. */
+class LogState {
+  readonly producers = new ProducerTable()
+  readonly keys: KeyTable
+
+  constructor(window: Partial<KeyWindow> = {}) {
+    this.keys = new KeyTable({ ...defaultKeyWindow, ...window })
+  }
+
+  applyFrame(frame: StoreFrame): void {
+    this.applyAll(effectsOfFrame(frame), { firstLsn: frame.baseLsn, firstTimeTick: frame.baseTimeTick })
+  }
+
+  applyAll(effects: readonly Effect[], at: Pick<AppendedRange, 'firstLsn' | 'firstTimeTick'>): void {
+    for (const effect of effects) {
+      const lsn = at.firstLsn + effect.row
+      const timeTick = at.firstTimeTick + BigInt(effect.row)
+      if (effect.kind === 'epoch') this.producers.applyEpoch(effect, lsn, timeTick)
+      else if (effect.kind === 'sequence') this.producers.applySequence(effect, lsn, timeTick)
+      else if (effect.kind === 'key') this.keys.apply(effect, lsn, timeTick)
+    }
+  }
 }

@@ -528,6 +528,23 @@ describe('close', () => {
     await again[Symbol.asyncDispose]()
   })
 
+  test('does not wait for ever for an interceptor that does not come back', async () => {
+    const subject = new MemorySubject()
+    let goOn = () => {}
+    const hanging = new Promise<void>((resolve) => {
+      goOn = resolve
+    })
+    const { wal } = await subject.open({ interceptors: [{ name: 'hangs', beforeAppend: () => hanging }] })
+    const append = refusal(wal.append({ vchannel: 'a' }))
+    const closing = wal.close()
+    await turn()
+    await subject.clock.advance(10_000)
+    await closing
+    goOn()
+    expect(await append).toMatchObject({ code: 'CLOSED', outcome: 'not-written' })
+    expect(subject.clock.timers).toBe(0)
+  })
+
   test('truncation goes to the store', async () => {
     const { wal } = await new MemorySubject().open()
     for (let count = 0; count < 4; count++) await wal.append({ vchannel: 'a' })

@@ -2,6 +2,7 @@
  * What a message must be before anything else is asked: names, types, sizes. Nothing that is refused here has taken a
  * tick. What only the encoder sees (UTF-8, the size of a record) it refuses itself, before a tick is taken too.
  */
+import { vchannelNameFault } from '../../../native-free-storage/index.ts'
 import { TidelogError } from '../../errors.ts'
 import { isExclusive, messageTypeInfo, messageTypeName } from '../../message/message-type.ts'
 import { isReservedName, KEY_BYTES_MAX } from '../../message/property-names.ts'
@@ -37,6 +38,13 @@ export function checkMessage(message: MutableMessage, index: number): number {
     }
   }
   return bytes
+}
+
+/** INVALID_ARGUMENT unless it can be the name of a vchannel. */
+export function checkVchannel(vchannel: unknown): asserts vchannel is string {
+  const fault =
+    typeof vchannel !== 'string' ? 'it is no string' : vchannel === '' ? 'it is empty' : vchannelNameFault(vchannel)
+  if (fault !== null) throw invalid(`the vchannel ${JSON.stringify(vchannel)} is refused: ${fault}`)
 }
 
 /** INVALID_ARGUMENT unless it is 1 to 256 bytes of UTF-8. */
