@@ -35,7 +35,8 @@ export class EmbeddedProducer implements WalProducer {
     options: { sequence?: number; signal?: AbortSignal } = {},
   ): Promise<WalAppended & { sequence: number }> {
     const sequence = options.sequence ?? this.#next
-    if (sequence >= this.#next) this.#next = sequence + 1
+    const isNext = sequence === this.#next
+    if (isNext) this.#next++
     const producer = { id: BigInt(this.#number), epoch: this.epoch, firstSequence: sequence }
     try {
       const { range, duplicate } = await this.#appender.appendMessages(
@@ -44,10 +45,11 @@ export class EmbeddedProducer implements WalProducer {
         { signal: options.signal },
       )
       if (sequence > this.#lastSequence) this.#lastSequence = sequence
+      if (sequence >= this.#next) this.#next = sequence + 1
       return { lsn: range.firstLsn, timeTick: range.firstTimeTick, duplicate, sequence }
     } catch (error) {
-      // What was not written is given its sequence again.
-      if (sequence < this.#next) this.#next = Math.max(sequence, this.#lastSequence + 1)
+      // What was not written is given its sequence again; a gap or a repeat that was refused has taken none.
+      if (isNext && sequence < this.#next) this.#next = sequence
       throw error
     }
   }
