@@ -25,6 +25,7 @@ interface Line {
   payload?: string
   trying?: string
   key?: string
+  sequence?: number
   vchannel?: string
   begun?: number
   transaction?: number
@@ -68,10 +69,24 @@ test(`SIGKILL again and again: what was acknowledged is there, once, in order an
   const acknowledged = new Map<number, Line>()
   try {
     for (let life = 0; life < budget({ small: 2, ci: 12 }); life++) {
-      for (const line of await liveAndDie(directory, 'plain', 20 + random.below(300))) {
+      const trying = new Map<string, Line>()
+      for (const line of await liveAndDie(directory, 'repeats', 30 + random.below(300))) {
         if (line.lsn !== undefined) acknowledged.set(line.lsn, line)
+        if (line.trying !== undefined) trying.set(line.trying, line)
+        if (line.key !== undefined) trying.delete(line.key)
       }
       const wal = await openWal(directory, options)
+      // Nobody knows of these whether they were written: sent again with their key they are there once.
+      for (const [idempotencyKey, { vchannel, payload }] of trying) {
+        const message = { vchannel: vchannel!, payload: Buffer.from(payload!) }
+        const { lsn, timeTick } = await wal.append(message, { idempotencyKey })
+        acknowledged.set(lsn, { lsn, timeTick: `${timeTick}`, payload: payload! })
+      }
+      // Those that were answered are answered the same.
+      for (const line of [...acknowledged.values()].filter(({ key }) => key !== undefined).slice(-3)) {
+        const repeat = await wal.append({ vchannel: 'k' }, { idempotencyKey: line.key! })
+        expect(repeat).toEqual({ lsn: line.lsn, timeTick: BigInt(line.timeTick!), duplicate: true })
+      }
       const read = new Map<number, ScanItem>()
       const payloads = new Set<string>()
       let last = -1
@@ -91,6 +106,12 @@ test(`SIGKILL again and again: what was acknowledged is there, once, in order an
         if (item?.kind !== 'message') expect.fail(`LSN ${lsn} was acknowledged and is lost`)
         expect([text(item.payload), `${item.timeTick}`]).toEqual([line.payload, line.timeTick])
       }
+      const [loader] = wal.producers()
+      const sequences = [...read.values()].flatMap((item) =>
+        item.kind === 'message' && item.vchannel === 'p' ? [text(item.payload)] : [],
+      )
+      expect(sequences).toEqual(sequences.map((_, index) => `sequence ${index + 1}`))
+      expect(loader?.lastSequence ?? 0).toBe(sequences.length)
       await wal.close()
     }
     expect(acknowledged.size).toBeGreaterThan(20)

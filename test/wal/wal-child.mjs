@@ -1,6 +1,6 @@
 // A process with a WAL that appends until it is killed, and says on its standard output what was acknowledged, one line
-// of JSON each. Run with the directory, the entry of the build, the options of openWal in JSON, and `plain` for plain
-// messages alone.
+// of JSON each. Run with the directory, the entry of the build, the options of openWal in JSON, and `all` for
+// transactions too.
 import { writeSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 
@@ -15,7 +15,7 @@ const wal = await openWal(directory, JSON.parse(options))
 say({ opened: wal.nextLsn })
 
 let sent = 0
-const payload = () => Buffer.from(`${wal.ownerTerm}/${process.pid}/${sent++}`.padEnd(64, '.'))
+const payload = () => Buffer.from(`${process.pid}/${sent++}`.padEnd(64, '.'))
 
 /** One caller: each of its appends waits for the one before. */
 async function plain(vchannel) {
@@ -58,6 +58,18 @@ async function transactions(vchannel) {
   }
 }
 
-const callers = [plain('a'), plain('b'), batches('a'), batches('c')]
-if (kinds !== 'plain') callers.push(keyed('k'), transactions('t'), transactions('t'))
+/** Goes on with the sequence behind the last one that is in the log. */
+async function producer(vchannel) {
+  const loader = await wal.producer(vchannel, { id: 'loader' })
+  say({ epoch: loader.epoch, lastSequence: loader.lastSequence })
+  while (true) {
+    const sequence = loader.lastSequence + 1
+    const body = Buffer.from(`sequence ${sequence}`)
+    const { lsn, timeTick } = await loader.append({ payload: body })
+    say({ lsn, timeTick, payload: `${body}`, sequence })
+  }
+}
+
+const callers = [plain('a'), plain('b'), batches('a'), batches('c'), keyed('k'), keyed('k'), producer('p')]
+if (kinds === 'all') callers.push(transactions('t'), transactions('t'))
 await Promise.all(callers)
