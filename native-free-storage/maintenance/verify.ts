@@ -3,6 +3,7 @@
  * between them, every frame with its body, sections and node section, padding, seals, indexes, the lease, and files
  * that do not belong. Reads, never writes.
  */
+import { isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
 import type { LogVerification, Verification } from './findings.ts'
 import { isLogDirectory, namesIn } from './log-survey.ts'
@@ -39,7 +40,15 @@ export async function verify(environment: Environment, path: string): Promise<Ve
 /** Throws LOG_MISSING, IO_FAILED. */
 export async function verifyLog(environment: Environment, directory: string): Promise<LogVerification> {
   for (let attempt = 1; ; attempt++) {
-    const { survey, result } = await new LogVerifier(environment, directory).run()
+    let looked: Awaited<ReturnType<LogVerifier['run']>>
+    try {
+      looked = await new LogVerifier(environment, directory).run()
+    } catch (error) {
+      // A writer has removed a file between the list and the look at it: it was truncated away, or written anew.
+      if (isDiskError(error, 'ENOENT') && attempt < ATTEMPTS_MAX) continue
+      throw error
+    }
+    const { survey, result } = looked
     const sound = result.findings.every(({ severity }) => severity === 'info')
     if (sound || !survey.writerRunning || attempt === ATTEMPTS_MAX) return result
     // Files that vanish and segments that end elsewhere are what a writer at work looks like: look again.

@@ -9,6 +9,8 @@ import {
   Append,
   CatchUp,
   type Command,
+  Compact,
+  compactions,
   Follow,
   LookBeside,
   looks,
@@ -17,6 +19,7 @@ import {
   ReadByTick,
   type Real,
   Reopen,
+  StoreTicks,
   Truncate,
 } from './model-commands.ts'
 
@@ -49,6 +52,9 @@ const commands: fc.Arbitrary<Command & fc.AsyncCommand<Model, Real>>[] = [
   fc.constant(new CatchUp()),
   part.map((to) => new Truncate(to)),
   fc.boolean().map((idle) => new LookBeside(idle)),
+  fc.integer({ min: 4, max: 12 }).map((count) => new StoreTicks(count)),
+  fc.integer({ min: 4, max: 12 }).map((count) => new StoreTicks(count)),
+  fc.constant(new Compact()),
   fc.constantFrom('close', 'process dies', 'power is lost').map((how) => new Reopen(how)),
 ]
 
@@ -81,7 +87,10 @@ it('a log is a list that can be truncated, whatever happens to its process', asy
   const startedMs = performance.now()
   await fc.assert(property, { numRuns: runs, seed })
   const tookMs = performance.now() - startedMs
-  console.log(`model: ${runs} runs, ${commandsRun} commands, ${(tookMs / runs).toFixed(1)} ms a run, seed ${seed}`)
+  console.log(
+    `model: ${runs} runs, ${commandsRun} commands, ${compactions.segments} segments compacted, ${(tookMs / runs).toFixed(1)} ms a run, seed ${seed}`,
+  )
   expect(commandsRun).toBeGreaterThan(runs)
+  if (runs >= 500) expect(compactions.segments).toBeGreaterThan(runs / 50)
   expect(looks.whole).toBeGreaterThanOrEqual(looks.idle * 0.8)
 })

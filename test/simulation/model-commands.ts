@@ -231,6 +231,39 @@ export class Truncate implements Command {
   toString = () => `truncate(${this.#to.toFixed(2)})`
 }
 
+/** Stored ticks, and a record behind them: they take no LSN, and no reader of records sees them. */
+export class StoreTicks implements Command {
+  readonly #count: number
+  constructor(count: number) {
+    this.#count = count
+  }
+  check = () => true
+  async run(model: Model, real: Real): Promise<void> {
+    const { session } = real
+    for (let i = 0; i < this.#count; i++) await session.ledger.submitTick(session.log)
+    expect(session.log.nextLsn).toBe(model.entries.length)
+    await new Append([40], true).run(model, real)
+  }
+  toString = () => `storeTicks(${this.#count})`
+}
+
+/** Segments that were compacted, of all runs. */
+export const compactions = { segments: 0 }
+
+/** Compacts what can be, while somebody reads. */
+export class Compact implements Command {
+  check = () => true
+  async run(model: Model, { session }: Real): Promise<void> {
+    const { log } = session
+    const reading = readAll(log.read({ from: { lsn: model.firstLsn }, readAheadBytes: 64 * 1024 }))
+    const { compacted } = await log.compact({ savedBytesMin: 1, savedShareMin: 0 })
+    compactions.segments += compacted.length
+    mustEqual(await reading, wantedOf(model, model.firstLsn, undefined))
+    mustEqual(await readAll(log.read({ from: { lsn: model.firstLsn } })), wantedOf(model, model.firstLsn, undefined))
+  }
+  toString = () => 'compact'
+}
+
 /** Looks at an idle log at level `disk`, and how many saw all of it. */
 export const looks = { idle: 0, whole: 0 }
 
