@@ -7,6 +7,7 @@ export { MessageType, type MessageTypeInfo, messageTypeInfo } from '../message/m
 export { type UpsertMessages, type UpsertPart, upsert } from '../message/upsert.ts'
 export { type OpenWalOptions, openWal } from './open-wal.ts'
 export type { AdmissionLimits, AdmissionStatistics, ThrottleState } from './pipeline/admission.ts'
+export { formatPosition, parsePosition } from './scan/position.ts'
 export type {
   AppendContext,
   ImmutableMessage,
