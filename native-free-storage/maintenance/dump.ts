@@ -2,6 +2,7 @@
  * The frames of a log as they stand on disk, with file and position, damaged ones too. Reads, never writes; beside a
  * running writer only what is proven.
  */
+import { isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
 import type { FrameHeader } from '../format/frame-header.ts'
 import { FrameKind, lastTickOf } from '../format/frame-header.ts'
@@ -51,6 +52,8 @@ const kinds = {
 } as const
 
 const PHYSICAL_SHIFT = 18n
+/** Looks at the directory beside a writer that removes files meanwhile. */
+const SURVEYS_MAX = 100
 
 interface Bounds {
   lsnFrom: number
@@ -67,13 +70,27 @@ export async function* dump(
   directory: string,
   filter: DumpFilter = {},
 ): AsyncGenerator<DumpedFrame, void> {
-  const survey = await surveyLog(environment, directory)
+  let survey = await surveyLog(environment, directory)
   const bounds = boundsOf(filter)
-  for (const [i, segment] of survey.segments.entries()) {
+  let surveys = 1
+  for (let i = 0; i < survey.segments.length; i++) {
+    const segment = survey.segments[i]!
     const successor = survey.segments[i + 1]
     if (successor !== undefined && successor.baseLsn <= bounds.lsnFrom && successor.baseLsn > segment.baseLsn) continue
     if (segment.baseLsn > bounds.lsnTo) return
-    const opened = await openSurveyed(environment, directory, segment)
+    let opened: OpenSegment | null
+    try {
+      opened = await openSurveyed(environment, directory, segment)
+    } catch (error) {
+      if (!isDiskError(error, 'ENOENT') || !survey.writerRunning || surveys === SURVEYS_MAX) throw error
+      // The writer has truncated it away, or written it anew: the look goes on where it was.
+      surveys++
+      survey = await surveyLog(environment, directory)
+      const at = survey.segments.findIndex(({ baseLsn }) => baseLsn >= segment.baseLsn)
+      if (at < 0) return
+      i = at - 1
+      continue
+    }
     if (opened === null) continue
     try {
       const end = await endOf(opened, segment, successor, survey)

@@ -223,6 +223,25 @@ describe('a compacted log', () => {
     ticked.disk.powerLoss()
   })
 
+  it('is dumped and verified while it is compacted', async () => {
+    const ticked = await written('beside')
+    const log = await openTicked(ticked)
+    let records = 0
+    let compacted = 0
+    for await (const frame of dump(ticked.environment, logDirectory)) {
+      expect(frame.faults).toEqual([])
+      records += [...(frame.records ?? [])].length
+      if (compacted > 0) continue
+      const [report, found] = await Promise.all([log.compact(everything), faults(ticked)])
+      compacted = report.compacted.length
+      expect(found).toEqual([])
+    }
+    expect(compacted).toBeGreaterThan(2)
+    expect(records).toBe(ticked.lines.filter((line) => !line.startsWith('gap')).length)
+    await log.close()
+    ticked.disk.powerLoss()
+  })
+
   it('is repaired when it is damaged, compacted again, and what is left of it is salvaged', async () => {
     const ticked = await compacted('repair')
     const { environment, disk, lines } = ticked
