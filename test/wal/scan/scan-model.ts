@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { MessageType } from '../../../src/message/message-type.ts'
 import type { Scan, ScanOptions, ScanPosition } from '../../../src/wal/types.ts'
 import { type ExpectedUnit, expectedUnits, type Filters, type LogScript, type Row } from './log-script.ts'
-import { collect, unitsOf } from './scanned-units.ts'
+import { unitsOf } from './scanned-units.ts'
 
 const VCHANNELS = ['a', 'b', 'c']
 const TYPES = [0, MessageType.insert, 40_000]
@@ -181,11 +181,6 @@ export async function compare(
     at = reached
   }
   return { found, expected: expectedUnits(units, start, filters) }
-}
-
-/** All of a log at once. */
-export async function all(scan: Scan): Promise<ExpectedUnit[]> {
-  return unitsOf(await collect(scan))
 }
 
 function pick<T>(list: readonly T[], number: number): T {
