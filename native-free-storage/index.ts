@@ -48,6 +48,7 @@ export { openLog } from './log/open-log.ts'
 export type { Admit, AppendResult, ReceivedBody } from './log/pending-frame.ts'
 export type { ReadFrom, ReadOptions } from './log/read-options.ts'
 export type { FrameGap, LogRecord, RecordFrame } from './log/record-frame.ts'
+export type { StoredSnapshot } from './log/snapshot-files.ts'
 export { openTickOracle, type TickOracle, tickOf, tickToMs } from './log/tick-oracle.ts'
 export {
   type BackupOptions,

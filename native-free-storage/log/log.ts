@@ -23,6 +23,7 @@ import type { AppendResult, ReceivedBody } from './pending-frame.ts'
 import type { ReadOptions } from './read-options.ts'
 import { readLog } from './reader.ts'
 import type { LogRecord, RecordFrame } from './record-frame.ts'
+import { type FramePlace, SnapshotFiles } from './snapshot-files.ts'
 import { type TickOracle, tickToMs } from './tick-oracle.ts'
 import { TickPersistence } from './tick-persistence.ts'
 
@@ -93,6 +94,9 @@ export class Log implements AsyncDisposable {
   #retaining: Promise<void> | null = null
   #truncating: Promise<void> = Promise.resolve()
   #closing: Promise<void> | null = null
+  #floor: ((lsn: number) => number) | null = null
+  /** State of somebody above, kept beside the log. */
+  readonly snapshots: SnapshotFiles
   readonly #bytesOf = new WeakMap<SegmentEntry, number>()
   readonly #compaction: LogCompaction | null
   readonly #tickPersistence: TickPersistence | null = null
@@ -100,6 +104,7 @@ export class Log implements AsyncDisposable {
   constructor(parts: LogParts) {
     this.#parts = parts
     this.#state = parts.state
+    this.snapshots = this.#openSnapshots()
     this.#retention = parts.retention
     this.#compaction = this.#openCompaction()
     const { writer, persistTicksMs } = parts
@@ -303,6 +308,14 @@ export class Log implements AsyncDisposable {
     })
   }
 
+  /**
+   * Somebody above needs more of the log than was asked to be kept: neither `truncateBefore` nor retention goes beyond
+   * what `floor` answers for the LSN that it was to go to. It must not throw. Null: nobody does.
+   */
+  setTruncationFloor(floor: ((lsn: number) => number) | null): void {
+    this.#floor = floor
+  }
+
   /** Replaces the limits; they are applied in the background. */
   setRetention(limits: RetentionLimits): void {
     this.#retention = checkRetention(limits)
@@ -358,6 +371,7 @@ export class Log implements AsyncDisposable {
     await attempt(compaction)
     await attempt(this.#retaining ?? undefined)
     await attempt(this.#truncating)
+    await attempt(this.snapshots.settled())
     manifests?.stop()
     await attempt(manifests?.settled())
     if (this.#parts.ownsTicks) await attempt(ticks?.close())
@@ -405,9 +419,37 @@ export class Log implements AsyncDisposable {
     })
   }
 
-  async #truncate(lsn: number): Promise<void> {
+  #openSnapshots(): SnapshotFiles {
+    const state = this.#state
+    const { environment, directory, logId, origins } = state
+    return new SnapshotFiles({
+      environment,
+      directory,
+      logId,
+      origins,
+      get firstLsn() {
+        return state.firstLsn
+      },
+      get nextLsn() {
+        return state.nextLsn
+      },
+      frameAt: (lsn) => this.#frameAt(lsn),
+    })
+  }
+
+  /** The frame that holds `lsn`. */
+  async #frameAt(lsn: number): Promise<FramePlace | null> {
+    if (lsn < this.firstLsn) return null
+    for await (const { lastLsn, baseTimeTick, bodyHash } of readLog(this.#state, { from: { lsn }, gaps: true })) {
+      return { lastLsn, baseTimeTick, bodyHash }
+    }
+    return null
+  }
+
+  async #truncate(asked: number): Promise<void> {
     const { manifests } = this.#parts
     assert(manifests !== null, 'only a writer truncates')
+    const lsn = this.#floor === null ? asked : Math.min(asked, this.#floor(asked))
     if (lsn <= this.#state.firstLsn) return
     while (true) {
       await manifests.settled()

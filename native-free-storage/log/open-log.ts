@@ -14,6 +14,7 @@ import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
 import { manifestFileName, parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
+import { parseSnapshotFileName } from '../format/snapshot.ts'
 import { carryOver, verifiedSuffix } from '../recovery/carry-over.ts'
 import { type FoundSegments, type FoundTail, findSegments, hasMoved } from '../recovery/find-tail.ts'
 import { writeMissingIndexes } from '../recovery/missing-indexes.ts'
@@ -389,6 +390,7 @@ async function settleManifest(
 function isOwnName(name: string): boolean {
   return (
     parseManifestFileName(name) !== null ||
+    parseSnapshotFileName(name) !== null ||
     name === LEASE_FILE ||
     name === MANIFEST_SPARE ||
     name === POOL_DIRECTORY ||

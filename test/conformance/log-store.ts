@@ -589,6 +589,45 @@ export function logStoreConformance(name: string, makeSubject: () => Promise<Log
         await inFlight
       })
     })
+
+    test('keeps the newest two snapshots, each behind its LSN, over openings', async () => {
+      await store.append(await numberedBody('a', 'x', 3))
+      await store.append(await numberedBody('a', 'y', 2))
+      expect(await store.snapshots.load()).toEqual([])
+      for (const [lsn, content] of [
+        [0, 'nothing'],
+        [3, 'three'],
+        [5, 'five'],
+      ] as const) {
+        await store.snapshots.save(lsn, Buffer.from(content))
+      }
+      await store.close()
+      store = await subject.opener().open('0', 2)
+      const found = await store.snapshots.load()
+      expect(found.map(({ lsn, bytes }) => [lsn, bytes.toString()])).toEqual([
+        [5, 'five'],
+        [3, 'three'],
+      ])
+    })
+
+    test('takes no snapshot beyond its end, nor inside of a frame', async () => {
+      await store.append(await numberedBody('a', 'x', 3))
+      for (const lsn of [2, 4]) {
+        await expect(store.snapshots.save(lsn, Buffer.alloc(1))).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+      }
+    })
+
+    test('truncates no further than the floor allows', async () => {
+      for (let frame = 0; frame < 5; frame++) await store.append(await numberedBody('a', 'x', 2))
+      store.setTruncationFloor((lsn) => Math.min(lsn, 4))
+      await store.truncateBefore(8)
+      expect(store.firstLsn).toBe(4)
+      store.setTruncationFloor(null)
+      await store.truncateBefore(8)
+      expect(store.firstLsn).toBe(8)
+      // What stands below can no longer be gone on from.
+      expect(await store.snapshots.load()).toEqual([])
+    })
   })
 }
 

@@ -334,7 +334,7 @@ export async function readBack(session: Session) {
 const plain = (_key: string, value: unknown): unknown => (typeof value === 'bigint' ? String(value) : value)
 
 export function demandNoOrphans(disk: SimDisk): void {
-  const ours = /^(MANIFEST-\d{20}|MANIFEST\.spare|LOCK\.spare|LEASE|\d{20}-[0-9a-f]{16}\.(seg|idx))$/
+  const ours = /^(MANIFEST-\d{20}|MANIFEST\.spare|LOCK\.spare|LEASE|SNAPSHOT-\d{20}|\d{20}-[0-9a-f]{16}\.(seg|idx))$/
   const inside = disk.paths().filter((path) => path.startsWith(`${logDirectory}/`))
   const names = inside.map((path) => path.slice(logDirectory.length + 1))
   const orphans = names.filter((name) => !ours.test(name) && !/^quarantine\/|^pool\/reserve/.test(name))

@@ -1,0 +1,116 @@
+/** Snapshots beside a log, on the simulated disk: crashes, damage, a log that was cut behind them. */
+import { beforeAll, describe, expect, it } from 'vitest'
+import { SNAPSHOT_HEADER_BYTES, snapshotFileName } from '../../../native-free-storage/format/snapshot.ts'
+import { loadChecksum, openLog } from '../../../native-free-storage/index.ts'
+import { budget } from '../../budget.ts'
+import { newDisk } from '../../simulation/crash-runner.ts'
+import { logDirectory, logEnvironment } from '../../simulation/log-session.ts'
+import type { SimDisk } from '../../simulation/sim-disk.ts'
+
+const pathOf = (lsn: number) => `${logDirectory}/${snapshotFileName(lsn)}`
+const record = (id: number) => ({ vchannel: 'v', payload: Buffer.from(String(id)) })
+
+beforeAll(async () => {
+  await loadChecksum()
+})
+
+async function opened(disk: SimDisk) {
+  const writeWay = { mode: 'dsync', depth: 2, reason: 'a simulation' } as const
+  return await openLog(logDirectory, { environment: logEnvironment(disk, 1), segmentBytes: 65_536, writeWay })
+}
+
+function aDisk(): SimDisk {
+  return newDisk({ names: 'ext4', seed: 1 })
+}
+
+async function withSnapshots(disk: SimDisk) {
+  const log = await opened(disk)
+  await log.append([record(0)])
+  await log.snapshots.save(1, Buffer.from('one'))
+  await log.append([record(1)])
+  await log.snapshots.save(2, Buffer.from('two'))
+  return log
+}
+
+async function found(disk: SimDisk): Promise<string[]> {
+  const log = await opened(disk)
+  const snapshots = await log.snapshots.load()
+  await log.close()
+  return snapshots.map(({ lsn, bytes }) => `${lsn} ${bytes}`)
+}
+
+describe('a snapshot', () => {
+  it('that was saved is there after power was lost', async () => {
+    const disk = aDisk()
+    await withSnapshots(disk)
+    const next = disk.reboot(1)
+    disk.powerLoss()
+    expect(await found(next)).toEqual(['2 two', '1 one'])
+  })
+
+  it('of which a bit has changed, or a byte is missing, is passed over for the older one', async () => {
+    const disk = aDisk()
+    const log = await withSnapshots(disk)
+    await log.close()
+    for (let byte = 0; byte < SNAPSHOT_HEADER_BYTES + 3; byte++) {
+      disk.flipBit(pathOf(2), byte, byte % 8)
+      expect(await found(disk)).toEqual(['1 one'])
+      disk.flipBit(pathOf(2), byte, byte % 8)
+    }
+    expect(await found(disk)).toEqual(['2 two', '1 one'])
+    const file = await logEnvironment(disk, 1).disk.open(pathOf(2), 'write')
+    await file.truncate(SNAPSHOT_HEADER_BYTES + 2)
+    await file.close()
+    expect(await found(disk)).toEqual(['1 one'])
+  })
+
+  it('of another log, or behind another frame, is passed over', async () => {
+    const [one, other] = [aDisk(), aDisk()]
+    await (await withSnapshots(one)).close()
+    const log = await opened(other)
+    await log.append([record(7)])
+    await log.append([record(8)])
+    await log.append([record(9)])
+    await log.close()
+    const { disk } = logEnvironment(one, 1)
+    const foreign = await disk.open(pathOf(2), 'read')
+    const bytes = Buffer.alloc(await foreign.size())
+    await foreign.read(bytes, 0, bytes.length, 0)
+    await foreign.close()
+    const target = await logEnvironment(other, 1).disk.create(pathOf(2), 'none')
+    await target.write(bytes, 0)
+    await target.close()
+    expect(await found(other)).toEqual([])
+    // Under the name of another LSN.
+    await disk.rename(pathOf(2), pathOf(0))
+    expect(await found(one)).toEqual(['1 one'])
+  })
+
+  it('that a crash left half written goes at the next opening, and the others stay', async () => {
+    const stride = budget({ small: 7, ci: 1 })
+    for (let step = 1; ; step += stride) {
+      const disk = aDisk()
+      const log = await withSnapshots(disk)
+      await log.append([record(2)])
+      disk.crashAfter(step)
+      const saved = await Promise.race([
+        log.snapshots.save(3, Buffer.from('three')).then(() => true),
+        disk.crashed.then(() => false),
+      ])
+      const next = disk.reboot(step)
+      disk.powerLoss()
+      const now = await found(next)
+      expect(
+        saved
+          ? [['3 three', '2 two']]
+          : [
+              ['2 two', '1 one'],
+              ['3 three', '2 two'],
+              ['3 three', '2 two'],
+            ],
+      ).toContainEqual(now)
+      expect(next.paths().filter((path) => path.endsWith('.tmp'))).toEqual([])
+      if (saved) break
+    }
+  })
+})
