@@ -44,9 +44,15 @@ abstract class Base implements WalCommand {
     return true
   }
 
+  /** Whether the whole list is compared behind it, and not only at the next command that says so. */
+  get looks(): boolean {
+    return false
+  }
+
   async run(model: WalModel): Promise<void> {
     await this.act(model)
-    await model.verify()
+    model.watermark()
+    if (this.looks) await model.verify()
   }
 }
 
@@ -118,6 +124,10 @@ export class AppendKeyed extends Base {
     return 'producer' in model.wal
   }
 
+  override get looks(): boolean {
+    return true
+  }
+
   async act(model: WalModel): Promise<void> {
     const { expected, message } = messageOf(model, this.#drawn)
     const name = `${this.#drawn.vchannel} ${this.#key}`
@@ -182,11 +192,13 @@ export class OpenProducer extends Base {
   override toString = () => `producer(${this.#vchannel}, ${this.#id})`
 }
 
+type Sequenced = 'next' | 'repeat' | 'gap' | 'stale' | 'aborted'
+
 export class AppendSequenced extends Base {
   readonly #share: number
-  readonly #what: 'next' | 'repeat' | 'gap' | 'stale'
+  readonly #what: Sequenced
   readonly #bytes: number
-  constructor(share: number, what: 'next' | 'repeat' | 'gap' | 'stale', bytes: number) {
+  constructor(share: number, what: Sequenced, bytes: number) {
     super()
     this.#share = share
     this.#what = what
@@ -213,6 +225,9 @@ export class AppendSequenced extends Base {
       expect(handle.lastSequence).toBe(next)
     } else if (this.#what === 'stale') {
       await expect(handle.append(message, { sequence: next })).rejects.toEqual(withCode('PRODUCER_FENCED'))
+    } else if (this.#what === 'aborted') {
+      // Not written: the next one has its sequence.
+      await expect(handle.append(message, { signal: AbortSignal.abort() })).rejects.toEqual(withCode('ABORTED'))
     } else if (this.#what === 'gap') {
       await expect(handle.append(message, { sequence: next + 1 })).rejects.toEqual(withCode('SEQUENCE_GAP'))
     } else if (written.length > 0) {
@@ -266,6 +281,10 @@ export class InTransaction extends Base {
 
   override check(model: Readonly<WalModel>): boolean {
     return model.transactions.length > 0
+  }
+
+  override get looks(): boolean {
+    return this.#what !== 'append'
   }
 
   async act(model: WalModel): Promise<void> {
@@ -331,6 +350,10 @@ export class Exclusive extends Base {
     this.#vchannel = vchannel
   }
 
+  override get looks(): boolean {
+    return true
+  }
+
   async act(model: WalModel): Promise<void> {
     const text = model.text(0)
     const vchannel = this.#type === MessageType.flushAll ? '' : this.#vchannel
@@ -349,6 +372,10 @@ export class Exclusive extends Base {
 
 /** Time passes: transactions with a short keepalive expire. */
 export class Lapse extends Base {
+  override get looks(): boolean {
+    return true
+  }
+
   async act(model: WalModel): Promise<void> {
     await model.session.sleep(LAPSE_MS)
     for (const each of model.openTransactions()) {
@@ -393,6 +420,10 @@ export class Truncate extends Base {
   constructor(share: number) {
     super()
     this.#share = share
+  }
+
+  override get looks(): boolean {
+    return true
   }
 
   async act(model: WalModel): Promise<void> {

@@ -58,7 +58,7 @@ const keyed = fc
   .tuple(drawn, fc.constantFrom(...KEYS), fc.constantFrom('unsaid', 'now', 'first'))
   .map(([record, key, triedAt]) => new AppendKeyed(record, key, triedAt))
 const sequenced = fc
-  .tuple(share, fc.constantFrom('next', 'next', 'next', 'repeat', 'repeat', 'gap', 'stale'), bytes)
+  .tuple(share, fc.constantFrom('next', 'next', 'next', 'repeat', 'repeat', 'gap', 'stale', 'aborted'), bytes)
   .map(([of, what, size]) => new AppendSequenced(of, what, size))
 const scan = fc
   .record({
@@ -135,6 +135,7 @@ export async function runWalModel(
       runsDone++
       try {
         await fc.asyncModelRun(() => ({ model, real: model }), list)
+        await model.verify()
         commandsRun += [...list].length
       } finally {
         model.session.disk.powerLoss()
