@@ -70,6 +70,15 @@ const suites = [
     unit: 'runs',
   },
   {
+    name: 'scans',
+    files: ['test/wal/scan/scan-model.test.ts'],
+    runs: 2_000,
+    stride: 1,
+    count: /random scans: (\d+) logs/g,
+    unit: 'logs, several scans of each',
+    only: 'random scans',
+  },
+  {
     name: 'decoders',
     files: [
       'test/native-free-storage/format/hostile.test.ts',
