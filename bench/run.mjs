@@ -13,6 +13,7 @@ import { filteredScan } from './filtered-scan.mjs'
 import { importEngine } from './harness/build.mjs'
 import { Context } from './harness/context.mjs'
 import { machineFacts, printFacts, printLoad } from './harness/machine.mjs'
+import { idle } from './idle.mjs'
 import { open } from './open.mjs'
 import { pipeline } from './pipeline.mjs'
 import { single } from './single.mjs'
@@ -20,7 +21,7 @@ import { sustained } from './sustained.mjs'
 import { tail } from './tail.mjs'
 import { vchannel } from './vchannel.mjs'
 
-const benches = [append, burst, sustained, single, pipeline, catchUp, tail, open, vchannel, filteredScan, compact]
+const benches = [append, burst, sustained, single, pipeline, catchUp, tail, open, vchannel, idle, filteredScan, compact]
 const here = dirname(fileURLToPath(import.meta.url))
 
 const usage = `npm run bench -- [NAME…] [--seconds N] [--rounds N] [--dir DIR] [--json FILE]

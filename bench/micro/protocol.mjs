@@ -34,12 +34,20 @@ async function runNode() {
     timeTickIntervalMs: 10,
     resolve: async () => info,
     vchannels: () => [info],
-    append: (_, body, appendOptions) => log.append(body, appendOptions),
-    read: (_, readOptions) => log.read(readOptions),
+    append: (_, body, appendOptions) => ({
+      entered: null,
+      settled: log.append(body, appendOptions).then((range) => ({ range, duplicate: false, duplicates: [] })),
+    }),
+    reader: () => log,
+    throttle: () => null,
+    onThrottle: () => () => {},
     nextLsn: () => log.nextLsn,
     firstLsn: () => log.firstLsn,
     changed: () => log.changed(),
     watermark: () => log.watermark(),
+    sharedTick: () => 0n,
+    stirs: () => Number.NaN,
+    anyStirs: Number.NaN,
     status: () => [{ ...group(), firstLsn: log.firstLsn, nextLsn: log.nextLsn, watermark: log.watermark() }],
     truncateBefore: async (_, lsn) => {
       await log.truncateBefore(lsn)

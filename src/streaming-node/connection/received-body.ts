@@ -12,6 +12,7 @@ import {
   verifySection,
 } from '../../../native-free-storage/index.ts'
 import { TidelogError } from '../../errors.ts'
+import { decodeHeader } from '../../message/message-header.ts'
 import { isExclusive, messageTypeInfo, messageTypeName } from '../../message/message-type.ts'
 import { HEADER_PROPERTY, KEY_BYTES_MAX, KEY_PROPERTY } from '../../message/property-names.ts'
 import { KEYED_RECORDS_MAX } from '../../protocol/limits.ts'
@@ -164,6 +165,11 @@ function checkReserved(name: Buffer, value: Buffer, row: number, type: number): 
     throw refused(`record ${row} has a property that begins with _, which only the node may write`)
   }
   if (messageTypeInfo(type) === undefined) throw refused(`record ${row} has a header, and its type ${type} has none`)
+  try {
+    decodeHeader(type, value.toString('latin1'))
+  } catch (error) {
+    throw refused(`record ${row}: ${(error as Error).message}`)
+  }
 }
 
 function refused(message: string): BodyRefused {

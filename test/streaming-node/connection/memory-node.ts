@@ -147,8 +147,8 @@ export class MemoryNode implements NodeService {
   }
 }
 
-export interface Served {
-  node: MemoryNode
+export interface Served<Node extends NodeService = MemoryNode> {
+  node: Node
   port: number
   address: string
   /** Connections that are open. */
@@ -158,11 +158,11 @@ export interface Served {
 }
 
 /** `listen`: a port of the loopback, 0 for any, or the path of a Unix socket. */
-export async function serve(
-  node: MemoryNode,
+export async function serve<Node extends NodeService>(
+  node: Node,
   options: Partial<ConnectionOptions> = {},
   listen: number | string = 0,
-): Promise<Served> {
+): Promise<Served<Node>> {
   const connections = new Set<Connection>()
   const sockets = new Set<Socket>()
   const server: Server = createServer((socket) => {
