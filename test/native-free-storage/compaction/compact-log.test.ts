@@ -223,6 +223,25 @@ describe('a compacted log', () => {
     ticked.disk.powerLoss()
   })
 
+  it('is copied while it is compacted, begun at any moment of it', async () => {
+    for (const delayMs of [0, 5, 14, 30]) {
+      const ticked = await written('beside backup', 100)
+      const { environment, disk, lines } = ticked
+      const log = await openTicked(ticked)
+      const compacting = log.compact(everything)
+      await new Promise<void>((resolve) => disk.clock.after(delayMs, resolve))
+      const report = await backupLog(environment, logDirectory, '/data/copy')
+      expect((await compacting).compacted.length).toBeGreaterThan(0)
+      expect(report.forkLsn, `${delayMs} ms`).toBe(log.nextLsn)
+      const copy = await openTicked(ticked, {}, '/data/copy')
+      expect(await seen(copy)).toEqual(lines)
+      await copy.close()
+      await log.close()
+      expect(await faults(ticked)).toEqual([])
+      disk.powerLoss()
+    }
+  })
+
   it('is dumped and verified while it is compacted', async () => {
     const ticked = await written('beside')
     const log = await openTicked(ticked)
