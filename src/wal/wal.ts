@@ -4,15 +4,12 @@
  */
 import { type Clock, loadChecksum, nodeEnvironment, type Timer } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
-import type { AppendedRange, EncodedBody, LogStore, LogStoreStatus, StoreFrame } from '../log-store/log-store.ts'
+import type { EncodedBody, LogStore, LogStoreStatus } from '../log-store/log-store.ts'
 import { ConfirmedTicks } from './confirmed.ts'
 import { DeduplicationStage } from './deduplication/deduplication-stage.ts'
 import { EmbeddedProducer } from './deduplication/embedded-producer.ts'
-import { defaultKeyWindow, KeyTable, type KeyWindow } from './deduplication/key-table.ts'
+import { defaultKeyWindow, type KeyWindow } from './deduplication/key-table.ts'
 import { LiveProducers, type OpenedProducer } from './deduplication/live-producers.ts'
-import { ProducerTable } from './deduplication/producer-table.ts'
-import type { Effect } from './effect.ts'
-import { effectsOfFrame } from './effects-of.ts'
 import { Admission, type AdmissionLimits, type AdmissionStatistics, type ThrottleState } from './pipeline/admission.ts'
 import { AdmissionGate } from './pipeline/admission-gate.ts'
 import { AppendPipeline, type StartedAppend } from './pipeline/append-pipeline.ts'
@@ -23,6 +20,9 @@ import { type AppenderStatistics, MessageAppender } from './pipeline/message-app
 import type { NodeAppender } from './pipeline/node-appender.ts'
 import { type OnInterceptorError, UserInterceptors } from './pipeline/user-interceptors.ts'
 import { createScanner } from './scan/scanner.ts'
+import { type RecoveredState, recoverState } from './state/recovery.ts'
+import { type SnapshotCounts, SnapshotKeeper } from './state/snapshot-keeper.ts'
+import type { WalState } from './state/wal-state.ts'
 import type {
   MutableMessage,
   ProducerStatus,
@@ -53,6 +53,10 @@ export interface WalOptions {
   nodeAdmission?: Admission | undefined
   /** How long, and in how many bytes, idempotency keys are known. */
   keys?: Partial<KeyWindow> | undefined
+  /** Appended bytes between two snapshots of the state, at least. Default 32 MiB. */
+  snapshotIntervalBytes?: number | undefined
+  /** Without a snapshot a log of more bytes is not read back: what was written before is not known. Default 256 MiB. */
+  replayBytesMax?: number | undefined
   /** A batch of one vchannel whose payloads and properties are more than this becomes a transaction. Default 16 MiB. */
   frameBytesMax?: number | undefined
 }
@@ -64,6 +68,12 @@ export interface WalStatistics extends AppenderStatistics {
   /** Thrown by an `afterAppend`. */
   interceptorErrors: number
   admission: AdmissionStatistics
+  snapshots: SnapshotCounts
+  /** Repeats that were answered as the first was, and what deduplication has refused. */
+  repeats: number
+  repeatsRefused: number
+  keys: number
+  producers: number
 }
 
 export interface WalStatus extends LogStoreStatus {
@@ -97,13 +107,15 @@ export class Wal implements AsyncDisposable {
   readonly #users: UserInterceptors
   readonly #pipeline: AppendPipeline
   readonly #appender: MessageAppender
-  readonly #state: LogState
+  readonly #state: WalState
+  readonly #snapshots: SnapshotKeeper
+  readonly #deduplication: DeduplicationStage
   readonly #producers: LiveProducers
   readonly #confirmed: ConfirmedTicks
   readonly #frameBytesMax: number
   #closing: Promise<void> | null = null
 
-  private constructor(store: LogStore, state: LogState, options: WalOptions) {
+  private constructor(store: LogStore, recovered: RecoveredState, options: WalOptions) {
     const clock = options.clock ?? nodeEnvironment().clock
     this.#store = store
     this.#clock = clock
@@ -117,11 +129,19 @@ export class Wal implements AsyncDisposable {
       waitersMax: EXCLUSIVE_WAITERS_MAX,
     })
     this.#users = new UserInterceptors(options.interceptors ?? [], options.onInterceptorError ?? (() => {}))
+    const { state, snapshots } = recovered
     this.#state = state
+    this.#snapshots = new SnapshotKeeper(store, state, snapshots, options.snapshotIntervalBytes)
+    store.setTruncationFloor((lsn) => this.#snapshots.floor(lsn))
     this.#producers = new LiveProducers(state.producers, this.#nodeAppender)
-    const stages: Stage[] = [new DeduplicationStage(this.#producers, state.keys)]
-    this.#pipeline = new AppendPipeline(store, this.#lock, stages, (effects, range) => state.applyAll(effects, range))
-    this.#appender = new MessageAppender(store, gate, this.#lock, this.#users, this.#pipeline)
+    this.#deduplication = new DeduplicationStage(this.#producers, state.keys)
+    const stages: Stage[] = [this.#snapshots, this.#deduplication]
+    this.#pipeline = new AppendPipeline(store, this.#lock, stages, (effects, { firstLsn, firstTimeTick }) =>
+      state.apply(effects, firstLsn, firstTimeTick),
+    )
+    this.#appender = new MessageAppender(store, gate, this.#lock, this.#users, this.#pipeline, (bytes) =>
+      this.#snapshots.appended(bytes),
+    )
     const intervalMs = options.timeTickIntervalMs ?? INTERVAL_MS
     this.#confirmed = new ConfirmedTicks(
       clock,
@@ -135,9 +155,11 @@ export class Wal implements AsyncDisposable {
   static async open(store: LogStore, options: WalOptions = {}): Promise<Wal> {
     await loadChecksum()
     checkOptions(options)
-    const state = new LogState(options.keys)
-    for await (const frame of store.read({ from: 'earliest' })) state.applyFrame(frame)
-    return new Wal(store, state, options)
+    const recovered = await recoverState(store, {
+      keyWindow: { ...defaultKeyWindow, ...options.keys },
+      replayBytesMax: options.replayBytesMax,
+    })
+    return new Wal(store, recovered, options)
   }
 
   get ownerTerm(): number {
@@ -252,7 +274,8 @@ export class Wal implements AsyncDisposable {
   /** Nothing below `lsn` is needed any more. Idempotent; what open transactions need is kept longer. */
   truncateBefore(lsn: number): Promise<void> {
     if (this.#closing !== null) return Promise.reject(closed())
-    return this.#store.truncateBefore(lsn)
+    // The state behind it has to be there without the records that go.
+    return this.#snapshots.reach(Math.min(lsn, this.nextLsn)).then(() => this.#store.truncateBefore(lsn))
   }
 
   /** What this pchannel's own bounds let in for now. */
@@ -279,6 +302,11 @@ export class Wal implements AsyncDisposable {
         exclusiveWaiting: waiting,
         interceptorErrors: this.#users.errors,
         admission: this.#bound.statistics(),
+        snapshots: { ...this.#snapshots.counts },
+        repeats: this.#deduplication.counts.repeats,
+        repeatsRefused: this.#deduplication.counts.refused,
+        keys: this.#state.keys.size,
+        producers: this.#state.producers.size,
       },
     }
   }
@@ -314,6 +342,7 @@ export class Wal implements AsyncDisposable {
     await this.#within(CLOSE_WAIT_MS, this.#pipeline.idle())
     this.#confirmed.close(closed())
     this.#bound.close()
+    await this.#snapshots.take()
     await this.#store.close()
   }
 
@@ -410,28 +439,4 @@ function failureOf(store: LogStore): TidelogError<string> | null {
   const { state, message, failure } = store.status()
   if (state !== 'failed') return null
   return new TidelogError<string>(failure?.code ?? 'POISONED', message)
-}
-
-/** What the log says of producers and keys. */
-class LogState {
-  readonly producers = new ProducerTable()
-  readonly keys: KeyTable
-
-  constructor(window: Partial<KeyWindow> = {}) {
-    this.keys = new KeyTable({ ...defaultKeyWindow, ...window })
-  }
-
-  applyFrame(frame: StoreFrame): void {
-    this.applyAll(effectsOfFrame(frame), { firstLsn: frame.baseLsn, firstTimeTick: frame.baseTimeTick })
-  }
-
-  applyAll(effects: readonly Effect[], at: Pick<AppendedRange, 'firstLsn' | 'firstTimeTick'>): void {
-    for (const effect of effects) {
-      const lsn = at.firstLsn + effect.row
-      const timeTick = at.firstTimeTick + BigInt(effect.row)
-      if (effect.kind === 'epoch') this.producers.applyEpoch(effect, lsn, timeTick)
-      else if (effect.kind === 'sequence') this.producers.applySequence(effect, lsn, timeTick)
-      else if (effect.kind === 'key') this.keys.apply(effect, lsn, timeTick)
-    }
-  }
 }

@@ -25,12 +25,16 @@ export interface AppenderStatistics {
   duplicates: number
 }
 
+/** What a record costs in the log beside its payload and properties, about. */
+const RECORD_BYTES = 16
+
 export class MessageAppender {
   readonly #store: LogStore
   readonly #gate: AdmissionGate
   readonly #lock: ExclusiveLock
   readonly #users: UserInterceptors
   readonly #pipeline: AppendPipeline
+  readonly #onAppended: (bytes: number) => void
   readonly #counts: AppenderStatistics = { appends: 0, records: 0, bytes: 0, failed: 0, duplicates: 0 }
 
   constructor(
@@ -39,12 +43,14 @@ export class MessageAppender {
     lock: ExclusiveLock,
     users: UserInterceptors,
     pipeline: AppendPipeline,
+    onAppended: (bytes: number) => void,
   ) {
     this.#store = store
     this.#gate = gate
     this.#lock = lock
     this.#users = users
     this.#pipeline = pipeline
+    this.#onAppended = onAppended
   }
 
   statistics(): AppenderStatistics {
@@ -79,6 +85,7 @@ export class MessageAppender {
         counts.appends++
         counts.records += messages.length
         counts.bytes += bytes
+        this.#onAppended(bytes + RECORD_BYTES * messages.length)
         this.#pipeline.end()
         return answer(range.firstLsn, range.lastLsn, range.firstTimeTick, range.lastTimeTick)
       },
@@ -173,6 +180,7 @@ export class MessageAppender {
     this.#counts.records += lastLsn - firstLsn + 1 - result.duplicates.length
     this.#counts.bytes += bytes
     this.#counts.duplicates += result.duplicates.length
+    this.#onAppended(bytes + RECORD_BYTES * (lastLsn - firstLsn + 1))
     if (messages !== null && this.#users.hasAfter) this.#users.after(messages, result)
   }
 }
