@@ -57,7 +57,9 @@ interface Known {
 export class ModelNode implements NodeService {
   accepting = true
   readonly timeTickIntervalMs = 5
-  readonly txns = new Map<number, Txn>()
+  readonly anyStirs = Number.NaN
+  /** By group and id. */
+  readonly txns = new Map<string, Txn>()
   readonly known: Known[] = []
   readonly keys = new Map<string, { lsn: number; timeTick: bigint }>()
   /** Called when a frame was written, before it is answered. */
@@ -144,6 +146,10 @@ export class ModelNode implements NodeService {
     return this.#logs[group]!.watermark()
   }
 
+  stirs(): number {
+    return Number.NaN
+  }
+
   sharedTick(): bigint {
     return 0n
   }
@@ -200,16 +206,16 @@ export class ModelNode implements NodeService {
       over: null,
       ended: null,
     }
-    this.txns.set(firstLsn, txn)
+    this.txns.set(`${group}/${firstLsn}`, txn)
     return { transaction: firstLsn, group, keepaliveMs: keepaliveMs || 10_000, timeTick: firstTimeTick }
   }
 
   async end(
-    _group: number,
+    group: number,
     transaction: number,
     { commit, bodies }: { commit: boolean; bodies: number },
   ): Promise<TxnEnded> {
-    const txn = this.txns.get(transaction)
+    const txn = this.txns.get(`${group}/${transaction}`)
     if (txn === undefined || txn.over === (commit ? 'rolled-back' : 'committed')) {
       throw new TidelogError<string>('TRANSACTION_ABORTED', 'it was ended', { outcome: 'not-written' })
     }
@@ -295,7 +301,7 @@ export class ModelNode implements NodeService {
     { transactionIndex }: AppendBodyOptions,
   ): Promise<UnitResult> {
     this.#refuse()
-    const txn = this.txns.get(transaction)
+    const txn = this.txns.get(`${group}/${transaction}`)
     const index = transactionIndex ?? 0
     const before = txn?.frames.get(index)
     if (txn !== undefined && before !== undefined) return { range: await before, duplicate: true, duplicates: [] }
