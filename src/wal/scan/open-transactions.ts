@@ -97,7 +97,8 @@ export class OpenTransactions {
         continue
       }
       const transaction = this.#find(id, vchannel)
-      if (transaction === undefined) continue
+      // On another vchannel than its begin it counts for nothing.
+      if (transaction === undefined || transaction.vchannel !== vchannel) continue
       const bodies = met.get(transaction)
       const bytes = head.payloadLength(row) + head.propertiesLength(row) + ROW_BYTES
       transaction.bodies++
@@ -152,13 +153,17 @@ export class OpenTransactions {
       if (isGone) open.delete(id)
     }
     for (const [id, transaction] of earlier.open) {
+      if (this.hasEnded(id, transaction.vchannel)) {
+        open.delete(id)
+        continue
+      }
       const later = open.get(id)
       if (later !== undefined) {
         transaction.runs.append(later.runs)
         transaction.bodies += later.bodies
         transaction.wanted += later.wanted
         transaction.hash = null
-      } else if (this.hasEnded(id, transaction.vchannel)) continue
+      }
       open.set(id, transaction)
     }
     for (const id of this.ended) if (id >= earlier.from) this.ended.delete(id)

@@ -283,7 +283,8 @@ class LogScanner implements Scanner {
         const row = record.lsn - frame.baseLsn
         const context = head.contextIndex(row)
         if (context < 0 || transactions[context] !== transaction) continue
-        if (isSystemType(record.type) || this.#types?.has(record.type) === false) continue
+        if (record.vchannel !== vchannel || isSystemType(record.type)) continue
+        if (this.#types?.has(record.type) === false) continue
         bytes += head.payloadLength(row) + head.propertiesLength(row) + MESSAGE_BYTES
         if (bytes > this.#transactionBytesMax) {
           const message = `the transaction ${transaction}, which was committed at LSN ${lsn}, has more than the ${this.#transactionBytesMax} bytes that a scan takes into memory for one`

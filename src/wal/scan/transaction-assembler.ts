@@ -240,7 +240,7 @@ export class TransactionAssembler {
         for await (const frame of this.#store.read(options)) {
           if (frame.baseLsn > last) break
           this.#framesReadAgain++
-          const part = bodiesIn(frame, id, first, this.#wanted.types)
+          const part = bodiesIn(frame, { id, vchannel }, first, this.#wanted.types)
           if (part !== null) yield part
         }
       } catch (error) {
@@ -336,7 +336,12 @@ interface PartRead {
 }
 
 /** Null: it has none from `first` on. */
-function bodiesIn(frame: StoreFrame, id: number, first: number, types: ReadonlySet<number> | null): PartRead | null {
+function bodiesIn(
+  frame: StoreFrame,
+  { id, vchannel }: { id: number; vchannel: string },
+  first: number,
+  types: ReadonlySet<number> | null,
+): PartRead | null {
   const { head, baseLsn } = frame
   const transactions = head === null ? null : transactionsOf(head)
   if (head === null || transactions === null || !transactions.includes(id)) return null
@@ -348,6 +353,7 @@ function bodiesIn(frame: StoreFrame, id: number, first: number, types: ReadonlyS
   for (let row = Math.max(0, first - baseLsn); row < head.recordCount; row++) {
     const context = head.contextIndex(row)
     if (context < 0 || transactions[context] !== id || isVoid?.(row) === true || !isBody(head.type(row))) continue
+    if (head.vchannels[head.vchannelIndex(row)] !== vchannel) continue
     lsns.push(baseLsn + row)
     if (types === null || types.has(head.type(row))) wanted++
     section = head.vchannelIndex(row)

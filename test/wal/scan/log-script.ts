@@ -113,8 +113,10 @@ export class LogScript {
       const lsn = range.firstLsn + index
       const message = { lsn, vchannel, type, text: textOf(index) }
       if (row.isVoid === true) continue
-      if (transaction !== undefined) this.open.get(transaction)?.bodies.push(message)
-      else {
+      if (transaction !== undefined) {
+        const open = this.open.get(transaction)
+        if (open?.vchannel === vchannel) open.bodies.push(message)
+      } else {
         this.units.push({ kind: 'message', lsn, timeTick: range.firstTimeTick + BigInt(index), vchannel, message })
       }
     }

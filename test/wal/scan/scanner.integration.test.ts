@@ -37,7 +37,7 @@ afterEach(async () => {
 test(`random logs on the engine are scanned as in memory, also read-only (TIDELOG_SEED=${seed})`, async () => {
   const store = await openEmbeddedStore(directory, options)
   const script = LogScript.on(store)
-  const numRuns = budget({ small: 4, ci: 12 })
+  const numRuns = budget({ small: 2, ci: 12 })
   for (const drawn of fc.sample(steps, { seed, numRuns })) {
     await write(script, drawn)
     for (const scan of fc.sample(scans, { seed: seed + script.store.nextLsn, numRuns: 4 })) {
@@ -71,7 +71,7 @@ test('followers of any start have each unit once, in order, while the log is wri
     })()
     followers.push({ from, own, given, run })
   }
-  const rounds = budget({ small: 60, ci: 240 })
+  const rounds = budget({ small: 30, ci: 240 })
   for (let n = 0; n < rounds; n++) {
     const [first, second] = await script.begin(['a', 'b'])
     if (n % (rounds / 6) === 0) follow(n % 2 === 0 ? 0 : store.nextLsn, { transactionBytes: n % 3 === 0 ? 0 : 4 * KIB })

@@ -13,7 +13,7 @@ function bodies(transaction: number, count: number, bytes = 0): Row[] {
 }
 
 describe('memory', () => {
-  const records = budget({ small: 10_000, ci: 100_000 })
+  const records = budget({ small: 5_000, ci: 100_000 })
   it(`a transaction of ${records} records is given as one unit, within a bound of memory`, async () => {
     const script = await LogScript.inMemory()
     const [id] = await script.begin(['a'])
