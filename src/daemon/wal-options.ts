@@ -10,6 +10,14 @@ export function walOptions(config: DaemonConfig, clock: Clock): NonNullable<Node
   return {
     clock,
     admission: limits(rateBytes, memoryBytes),
+    transactions: {
+      keepaliveMs: config.txnKeepaliveMs,
+      lifetimeMs: config.txnLifetimeMs,
+      bytesMax: config.txnBytesMax,
+      recordsMax: config.txnRecordsMax,
+      openMax: config.txnOpenMax,
+    },
+    keys: { windowMs: config.keyWindowMs, vchannelBytesMax: config.keyWindowBytes },
     nodeAdmission: shared === undefined ? undefined : new Admission(clock, 'the node', shared),
   }
 }

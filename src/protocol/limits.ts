@@ -24,7 +24,7 @@ export const PRODUCERS_MAX = 16_384
 export const KEYED_RECORDS_MAX = 2_048
 /** The longest that a CONFIRM waits, and how long it waits where it does not say. */
 export const CONFIRM_WAIT_MS_MAX = 60_000
-export const KEEPALIVE_MS_MAX = 3_600_000
+export const KEEPALIVE_MS_MAX = 86_400_000
 
 export const HELLO_TIMEOUT_MS = 5_000
 /** A message that has begun is complete after this and `slowAllowanceMs` of its length. */

@@ -4,7 +4,15 @@
  */
 import type { SpaceStatus } from '../../native-free-storage/index.ts'
 import type { EncodedBody, LogStore, StoreFailure } from '../log-store/log-store.ts'
-import type { Throttle, ThrottleState } from '../protocol/wal-messages.ts'
+import type {
+  ProducerOpened,
+  Throttle,
+  ThrottleState,
+  TxnBegun,
+  TxnEnded,
+  WireProducer,
+  WireTransaction,
+} from '../protocol/wal-messages.ts'
 import type { UnitResult } from '../wal/pipeline/interceptor.ts'
 
 export interface VchannelInfo {
@@ -63,6 +71,18 @@ export interface NodeService {
    * slips past.
    */
   append(group: number, body: EncodedBody, options: AppendBodyOptions): PlacedAppend
+  /** `keepaliveMs` 0: the node's own. VCHANNEL_UNKNOWN, DRAINING, LIMIT_EXCEEDED, and what writing throws. */
+  begin(vchannel: string, keepaliveMs: number): Promise<TxnBegun>
+  /**
+   * A repeat answers as the first did. `bodies`: what the client has sent in it; a commit is refused with
+   * TRANSACTION_STATE when the node has another number. TRANSACTION_EXPIRED, TRANSACTION_ABORTED.
+   */
+  end(group: number, transaction: number, options: { commit: boolean; bodies: number }): Promise<TxnEnded>
+  /** Open ones. */
+  transactions(): readonly WireTransaction[]
+  /** `epoch` null: a new one begins. PRODUCER_FENCED when it is not the newest, PRODUCER_UNKNOWN. */
+  openProducer(vchannel: string, id: string, epoch: number | null): Promise<ProducerOpened>
+  producers(): readonly WireProducer[]
   /** The watermark, once it is at or above `atLeast`. ABORTED. */
   confirmed(group: number, atLeast: bigint, signal: AbortSignal): Promise<bigint>
   /** What the group takes; null where there is no such group. */

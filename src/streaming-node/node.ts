@@ -7,7 +7,14 @@ import { TidelogError } from '../errors.ts'
 import { CATALOG_LOG } from '../log-store/catalog-entry.ts'
 import type { EncodedBody, LogStoreOpener, LogStoreStatus } from '../log-store/log-store.ts'
 import { type Logger, silentLogger } from '../observability/logger.ts'
-import type { Throttle } from '../protocol/wal-messages.ts'
+import type {
+  ProducerOpened,
+  Throttle,
+  TxnBegun,
+  TxnEnded,
+  WireProducer,
+  WireTransaction,
+} from '../protocol/wal-messages.ts'
 import type { Admission as AdmissionBound } from '../wal/pipeline/admission.ts'
 import type { WalOptions } from '../wal/wal.ts'
 import type {
@@ -192,6 +199,27 @@ export class StreamingNode implements NodeService {
     return this.#stores.sharedTick?.() ?? 0n
   }
 
+  async begin(vchannel: string, keepaliveMs: number): Promise<TxnBegun> {
+    return await this.#writable(vchannel).begin(vchannel, keepaliveMs)
+  }
+
+  /** Also while it drains: what is open may still be committed. */
+  async end(group: number, transaction: number, options: { commit: boolean; bodies: number }): Promise<TxnEnded> {
+    return await this.#pchannel(group).end(transaction, options)
+  }
+
+  transactions(): readonly WireTransaction[] {
+    return this.#pchannels.flatMap((pchannel) => pchannel.transactions())
+  }
+
+  async openProducer(vchannel: string, id: string, epoch: number | null): Promise<ProducerOpened> {
+    return await this.#writable(vchannel).openProducer(vchannel, id, epoch)
+  }
+
+  producers(): readonly WireProducer[] {
+    return this.#pchannels.flatMap((pchannel) => pchannel.producers())
+  }
+
   confirmed(group: number, atLeast: bigint, signal: AbortSignal): Promise<bigint> {
     return this.#pchannel(group).confirmed(atLeast, signal)
   }
@@ -265,6 +293,14 @@ export class StreamingNode implements NodeService {
   #throttled(pchannel: Pchannel): void {
     const throttle = pchannel.throttle()
     for (const listener of this.#throttleListeners) listener(throttle)
+  }
+
+  /** That of a vchannel, for something new. Throws VCHANNEL_UNKNOWN, DRAINING. */
+  #writable(vchannel: string): Pchannel {
+    const info = this.#catalog.get(vchannel)
+    if (info === undefined) throw unknownVchannel(vchannel)
+    if (!this.#accepting) throw draining()
+    return this.#pchannels[info.group]!
   }
 
   #openPchannel(group: number): Pchannel {

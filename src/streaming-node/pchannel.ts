@@ -2,7 +2,14 @@
 import { isDiskError, type SpaceStatus } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
 import type { EncodedBody, LogStore, LogStoreOpener, LogStoreStatus, StoreFailure } from '../log-store/log-store.ts'
-import type { Throttle } from '../protocol/wal-messages.ts'
+import type {
+  ProducerOpened,
+  Throttle,
+  TxnBegun,
+  TxnEnded,
+  WireProducer,
+  WireTransaction,
+} from '../protocol/wal-messages.ts'
 import type { ThrottleState as WalThrottle } from '../wal/pipeline/admission.ts'
 import { Wal, type WalOptions } from '../wal/wal.ts'
 import type { AppendBodyOptions, GroupStatus, LogReader, PlacedAppend } from './node-service.ts'
@@ -151,6 +158,41 @@ export class Pchannel {
     return this.#store
   }
 
+  async begin(vchannel: string, keepaliveMs: number): Promise<TxnBegun> {
+    const begun = await this.#openWal().beginTransaction(vchannel, {
+      keepaliveMs: keepaliveMs === 0 ? undefined : keepaliveMs,
+    })
+    return { ...begun, group: this.number }
+  }
+
+  async end(transaction: number, { commit, bodies }: { commit: boolean; bodies: number }): Promise<TxnEnded> {
+    const wal = this.#openWal()
+    return commit ? await wal.commitTransaction(transaction, bodies) : await wal.rollbackTransaction(transaction)
+  }
+
+  transactions(): WireTransaction[] {
+    return (this.#wal?.transactions() ?? []).map((transaction) => ({
+      ...transaction,
+      group: this.number,
+      ageMs: Math.round(transaction.ageMs),
+      leftMs: Math.max(0, Math.round(transaction.leftMs)),
+    }))
+  }
+
+  async openProducer(vchannel: string, id: string, epoch: number | null): Promise<ProducerOpened> {
+    const wal = this.#openWal()
+    const opened = epoch === null ? await wal.openProducer(vchannel, id) : wal.resumeProducer(vchannel, id, epoch)
+    return { ...opened, group: this.number }
+  }
+
+  producers(): WireProducer[] {
+    return (this.#wal?.producers() ?? []).map((producer) => ({
+      ...producer,
+      group: this.number,
+      lastSequence: Math.max(0, producer.lastSequence),
+    }))
+  }
+
   /** The watermark, once it is at or above `atLeast`. */
   confirmed(atLeast: bigint, signal: AbortSignal): Promise<bigint> {
     if (this.#wal === null) return Promise.reject(this.#refusal())
@@ -229,6 +271,11 @@ export class Pchannel {
       throttle: this.throttle().state,
       failure: status.failure ?? null,
     }
+  }
+
+  #openWal(): Wal {
+    if (this.#wal === null) throw this.#refusal()
+    return this.#wal
   }
 
   #leave(): void {

@@ -1,5 +1,7 @@
 /** The requests of a connection that have one answer each: how many are under way, and that each gets its answer. */
+import { TidelogError } from '../../errors.ts'
 import { encodeControl } from '../../protocol/control-codec.ts'
+import { PRODUCERS_MAX } from '../../protocol/limits.ts'
 import { encodeMessage, type Message, MessageType, messageTypeName } from '../../protocol/message.ts'
 import { violation } from '../../protocol/violation.ts'
 import { decodeConfirm } from '../../protocol/wal-messages.ts'
@@ -8,6 +10,7 @@ import type { NodeService } from '../node-service.ts'
 import { ConfirmWaiters } from './confirm-waiters.ts'
 import type { ConnectionOptions } from './options.ts'
 import { answerRequest } from './requests.ts'
+import { answerWalRequest } from './wal-requests.ts'
 
 export interface RequestDeskOptions {
   service: NodeService
@@ -28,6 +31,7 @@ export class RequestDesk {
   readonly #idle: (() => void)[] = []
   #underWay = 0
   #plain = 0
+  #transactions = 0
 
   constructor(options: RequestDeskOptions) {
     const { clock, confirmsMax } = options.options
@@ -37,7 +41,8 @@ export class RequestDesk {
 
   /** So many are worked on that nothing more is to be read. */
   get isFull(): boolean {
-    return this.#plain > this.#options.options.requestsMax
+    const { requestsMax, transactionRequestsMax } = this.#options.options
+    return this.#plain > requestsMax || this.#transactions > transactionRequestsMax
   }
 
   hasOpened(producer: number, epoch: number): boolean {
@@ -48,7 +53,7 @@ export class RequestDesk {
   take(message: Message): void {
     const { type, requestId, meta } = message
     if (requestId === 0) throw violation('a request has the id 0')
-    const { service } = this.#options
+    const { service, transactionIdle } = this.#options
     if (type === MessageType.confirm) {
       this.#reply(requestId, this.#confirms.confirm(requestId, decodeConfirm(meta)), nothing)
       return
@@ -58,7 +63,17 @@ export class RequestDesk {
       this.answer(requestId, answer)
       return
     }
-    throw violation(`a client does not send ${messageTypeName(type)}`)
+    const parts = {
+      service,
+      transactionIdle,
+      onProducerOpened: (opened: { producer: number; epoch: number }) => this.#addProducer(opened),
+    }
+    const walAnswer = answerWalRequest(parts, message)
+    if (walAnswer === null) throw violation(`a client does not send ${messageTypeName(type)}`)
+    if (type === MessageType.txnBegin || type === MessageType.txnEnd) {
+      this.#transactions++
+      this.#reply(requestId, walAnswer, () => this.#transactions--)
+    } else this.answer(requestId, walAnswer)
   }
 
   /** Counts as a request until `answer` is there; an error becomes an ERROR. */
@@ -76,6 +91,13 @@ export class RequestDesk {
   idle(): Promise<void> {
     if (this.#underWay === 0) return Promise.resolve()
     return new Promise((resolve) => this.#idle.push(resolve))
+  }
+
+  #addProducer({ producer, epoch }: { producer: number; epoch: number }): void {
+    if (this.#producers.size >= PRODUCERS_MAX && !this.#producers.has(producer)) {
+      throw new TidelogError('LIMIT_EXCEEDED', `more than ${PRODUCERS_MAX} producers were opened on this connection`)
+    }
+    this.#producers.set(producer, epoch)
   }
 
   #reply(requestId: number, answer: Promise<Buffer>, onAnswered: () => void): void {

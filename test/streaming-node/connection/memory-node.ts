@@ -5,7 +5,14 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { TidelogError } from '../../../src/errors.ts'
 import type { EncodedBody, LogStore, LogStoreOpener } from '../../../src/log-store/log-store.ts'
 import { MemoryLogs, type MemoryLogsOptions } from '../../../src/log-store/memory.ts'
-import type { Throttle } from '../../../src/protocol/wal-messages.ts'
+import type {
+  ProducerOpened,
+  Throttle,
+  TxnBegun,
+  TxnEnded,
+  WireProducer,
+  WireTransaction,
+} from '../../../src/protocol/wal-messages.ts'
 import type { ConnectionOptions } from '../../../src/streaming-node/connection/options.ts'
 import { type Connection, serveConnection } from '../../../src/streaming-node/connection/serve-connection.ts'
 import type {
@@ -16,32 +23,46 @@ import type {
   PlacedAppend,
   VchannelInfo,
 } from '../../../src/streaming-node/node-service.ts'
+import { Pchannel } from '../../../src/streaming-node/pchannel.ts'
 import type { UnitResult } from '../../../src/wal/pipeline/interceptor.ts'
-import { Wal } from '../../../src/wal/wal.ts'
 
 export class MemoryNode implements NodeService {
   accepting = true
   timeTickIntervalMs = 5
   readonly logs: LogStore[]
-  readonly wals: Wal[]
+  readonly pchannels: Pchannel[]
   /** Called before each append: a test refuses or delays with it. */
   beforeAppend: ((group: number, body: EncodedBody, barrierTick: bigint) => Promise<void> | void) | null = null
   readonly #known = new Map<string, VchannelInfo>()
 
   readonly #opener: LogStoreOpener
 
-  constructor(logs: LogStore[], wals: Wal[], opener: LogStoreOpener) {
+  constructor(logs: LogStore[], pchannels: Pchannel[], opener: LogStoreOpener) {
     this.logs = logs
-    this.wals = wals
+    this.pchannels = pchannels
     this.#opener = opener
   }
 
   static async open(groups = 2, options: MemoryLogsOptions = {}): Promise<MemoryNode> {
     const opener = new MemoryLogs(options).opener()
     const logs: LogStore[] = []
-    for (let group = 0; group < groups; group++) logs.push(await opener.open(`p${group}`, 1))
-    const wals = await Promise.all(logs.map((log) => Wal.open(log, { timeTickIntervalMs: 5 })))
-    return new MemoryNode(logs, wals, opener)
+    const pchannels: Pchannel[] = []
+    for (let group = 0; group < groups; group++) {
+      const keeping = {
+        open: async () => {
+          logs[group] = await opener.open(`p${group}`, 1)
+          return logs[group]!
+        },
+      }
+      pchannels[group] = await Pchannel.open(keeping, group, 1, {
+        observer: { appended: () => {}, appendFailed: () => {}, repeated: () => {} },
+        admission: null,
+        wal: { timeTickIntervalMs: 5 },
+        nowMs: () => Date.now(),
+        monotonicMs: () => performance.now(),
+      })
+    }
+    return new MemoryNode(logs, pchannels, opener)
   }
 
   async resolve(vchannel: string, create: boolean): Promise<VchannelInfo> {
@@ -72,8 +93,7 @@ export class MemoryNode implements NodeService {
     }
     const wait = this.beforeAppend?.(group, body, options.barrierTick ?? 0n)
     if (wait !== undefined) await wait
-    const { transactionIndex, ...rest } = options
-    const placed = this.wals[group]!.appendBody(body, { ...rest, transactionIndex: transactionIndex ?? undefined })
+    const placed = this.pchannels[group]!.append(body, options)
     return await placed.settled
   }
 
@@ -86,7 +106,27 @@ export class MemoryNode implements NodeService {
   }
 
   confirmed(group: number, atLeast: bigint, signal: AbortSignal): Promise<bigint> {
-    return this.wals[group]!.confirmed({ atLeast, signal })
+    return this.pchannels[group]!.confirmed(atLeast, signal)
+  }
+
+  async begin(vchannel: string, keepaliveMs: number): Promise<TxnBegun> {
+    return await this.pchannels[(await this.resolve(vchannel, false)).group]!.begin(vchannel, keepaliveMs)
+  }
+
+  async end(group: number, transaction: number, options: { commit: boolean; bodies: number }): Promise<TxnEnded> {
+    return await this.pchannels[group]!.end(transaction, options)
+  }
+
+  transactions(): readonly WireTransaction[] {
+    return this.pchannels.flatMap((pchannel) => pchannel.transactions())
+  }
+
+  async openProducer(vchannel: string, id: string, epoch: number | null): Promise<ProducerOpened> {
+    return await this.pchannels[(await this.resolve(vchannel, false)).group]!.openProducer(vchannel, id, epoch)
+  }
+
+  producers(): readonly WireProducer[] {
+    return this.pchannels.flatMap((pchannel) => pchannel.producers())
   }
 
   throttle(group: number): Throttle {
@@ -142,7 +182,7 @@ export class MemoryNode implements NodeService {
 
   async truncateBefore(vchannel: string, lsn: number): Promise<{ firstLsn: number }> {
     const { group } = await this.resolve(vchannel, false)
-    await this.logs[group]!.truncateBefore(lsn)
+    await this.pchannels[group]!.truncateBefore(lsn)
     return { firstLsn: this.firstLsn(group) }
   }
 }
