@@ -19,6 +19,8 @@ const seed = Number(process.env.TIDELOG_SEED ?? Date.now() % 2 ** 31)
 const KIB = 1024
 
 const options: EmbeddedStoreOptions = {
+  // Each append waits for the one before: without syncs, so that there are many.
+  durability: 'os',
   segmentBytes: 64 * KIB,
   cacheBytes: 32 * KIB,
   writeWay: { mode: 'dsync', depth: 2, reason: 'given' } as NonNullable<EmbeddedStoreOptions['writeWay']>,
