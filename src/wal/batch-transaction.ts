@@ -3,6 +3,7 @@ import { TidelogError } from '../errors.ts'
 import { invalid } from './pipeline/limits.ts'
 import type { NodeAppender } from './pipeline/node-appender.ts'
 import type { MutableMessage, TxnOptions, WalAppendedBatch, WalTxn } from './types.ts'
+import type { UnitOptions } from './unit.ts'
 
 export interface BatchLimits {
   readonly frameBytesMax: number
@@ -22,7 +23,7 @@ export async function appendAsTransaction(
   messages: readonly MutableMessage[],
   bytesOf: (index: number) => number,
   limits: BatchLimits,
-  signal: AbortSignal | undefined,
+  options: Pick<UnitOptions, 'barrierTick' | 'signal'>,
 ): Promise<WalAppendedBatch> {
   const { vchannel } = messages[0]!
   if (messages.some((message) => message.vchannel !== vchannel)) {
@@ -30,9 +31,9 @@ export async function appendAsTransaction(
       `a batch of ${messages.length} messages does not fit one frame, and is for several vchannels: split it by vchannel`,
     )
   }
-  const transaction = await begin(vchannel, { signal })
+  const transaction = await begin(vchannel, { signal: options.signal })
   try {
-    const firstLsn = await appendFrames(appender, transaction.id, split(messages, bytesOf, limits), signal)
+    const firstLsn = await appendFrames(appender, transaction.id, split(messages, bytesOf, limits), options)
     const { lsn, timeTick } = await transaction.commit()
     return { firstLsn, lastLsn: lsn, firstTimeTick: timeTick, lastTimeTick: timeTick, duplicate: false }
   } catch (error) {
@@ -48,7 +49,7 @@ async function appendFrames(
   appender: NodeAppender,
   transaction: number,
   frames: readonly (readonly MutableMessage[])[],
-  signal: AbortSignal | undefined,
+  { barrierTick, signal }: Pick<UnitOptions, 'barrierTick' | 'signal'>,
 ): Promise<number> {
   let firstLsn = -1
   const underWay: Promise<void>[] = []
@@ -57,7 +58,7 @@ async function appendFrames(
     if (signal?.aborted) failure ??= aborted(signal)
     if (failure !== null) break
     underWay.push(
-      appender.appendMessages(frame, { transaction }, { signal }).then(
+      appender.appendMessages(frame, { transaction }, { barrierTick, signal }).then(
         ({ range }) => {
           if (firstLsn < 0) firstLsn = range.firstLsn
         },

@@ -2,9 +2,10 @@
  * One pchannel's write-ahead log: frames with meaning. Appends go through the pipeline (pipeline/), which decides what is
  * written; what is written decides everything else, so that an opening reads the same state back (state/).
  */
-import { type Clock, loadChecksum, nodeEnvironment, type Timer } from '../../native-free-storage/index.ts'
+import { bodyLimits, type Clock, loadChecksum, nodeEnvironment, type Timer } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
 import type { EncodedBody, LogStore, LogStoreStatus } from '../log-store/log-store.ts'
+import { appendAsTransaction } from './batch-transaction.ts'
 import { ConfirmedTicks } from './confirmed.ts'
 import { DeduplicationStage } from './deduplication/deduplication-stage.ts'
 import { EmbeddedProducer } from './deduplication/embedded-producer.ts'
@@ -23,16 +24,27 @@ import { createScanner } from './scan/scanner.ts'
 import { type RecoveredState, recoverState } from './state/recovery.ts'
 import { type SnapshotCounts, SnapshotKeeper } from './state/snapshot-keeper.ts'
 import type { WalState } from './state/wal-state.ts'
+import type { ControlPlace } from './transactions/control-queue.ts'
+import {
+  type BegunTransaction,
+  type TransactionLimits,
+  TransactionManager,
+  type TransactionStatistics,
+} from './transactions/transaction-manager.ts'
+import { beginTransaction } from './transactions/wal-transaction.ts'
 import type {
   MutableMessage,
   ProducerStatus,
   Scan,
   ScanOptions,
+  TransactionStatus,
+  TxnOptions,
   UserInterceptor,
   WalAppended,
   WalAppendedBatch,
   WalAppendOptions,
   WalProducer,
+  WalTxn,
 } from './types.ts'
 import { NO_OPTIONS, type UnitOptions, unitOfRecords } from './unit.ts'
 
@@ -53,6 +65,7 @@ export interface WalOptions {
   nodeAdmission?: Admission | undefined
   /** How long, and in how many bytes, idempotency keys are known. */
   keys?: Partial<KeyWindow> | undefined
+  transactions?: TransactionLimits | undefined
   /** Appended bytes between two snapshots of the state, at least. Default 32 MiB. */
   snapshotIntervalBytes?: number | undefined
   /** Without a snapshot a log of more bytes is not read back: what was written before is not known. Default 256 MiB. */
@@ -68,6 +81,7 @@ export interface WalStatistics extends AppenderStatistics {
   /** Thrown by an `afterAppend`. */
   interceptorErrors: number
   admission: AdmissionStatistics
+  transactions: TransactionStatistics
   snapshots: SnapshotCounts
   /** Repeats that were answered as the first was, and what deduplication has refused. */
   repeats: number
@@ -110,6 +124,7 @@ export class Wal implements AsyncDisposable {
   readonly #state: WalState
   readonly #snapshots: SnapshotKeeper
   readonly #deduplication: DeduplicationStage
+  readonly #transactions: TransactionManager
   readonly #producers: LiveProducers
   readonly #confirmed: ConfirmedTicks
   readonly #frameBytesMax: number
@@ -135,7 +150,8 @@ export class Wal implements AsyncDisposable {
     store.setTruncationFloor((lsn) => this.#snapshots.floor(lsn))
     this.#producers = new LiveProducers(state.producers, this.#nodeAppender)
     this.#deduplication = new DeduplicationStage(this.#producers, state.keys)
-    const stages: Stage[] = [this.#snapshots, this.#deduplication]
+    this.#transactions = new TransactionManager(clock, state.transactions, this.#nodeAppender, options.transactions)
+    const stages: Stage[] = [this.#snapshots, this.#deduplication, this.#transactions.stage]
     this.#pipeline = new AppendPipeline(store, this.#lock, stages, (effects, { firstLsn, firstTimeTick }) =>
       state.apply(effects, firstLsn, firstTimeTick),
     )
@@ -159,7 +175,9 @@ export class Wal implements AsyncDisposable {
       keyWindow: { ...defaultKeyWindow, ...options.keys },
       replayBytesMax: options.replayBytesMax,
     })
-    return new Wal(store, recovered, options)
+    const wal = new Wal(store, recovered, options)
+    await wal.#transactions.recover(recovered.isLost)
+    return wal
   }
 
   get ownerTerm(): number {
@@ -204,6 +222,37 @@ export class Wal implements AsyncDisposable {
     if (this.#closing !== null) return { entered: null, settled: Promise.reject(closed()) }
     const { barrierTick = 0n, firstTriedAt = 0n, transactionIndex = null, signal } = options
     return this.#appender.appendBody(body, transactionIndex, { barrierTick, firstTriedAt, signal })
+  }
+
+  /**
+   * Begins a transaction on one vchannel (docs/TRANSACTIONS.md). Rejects with INVALID_ARGUMENT, LIMIT_EXCEEDED, and what
+   * an append rejects with.
+   */
+  async begin(vchannel: string, options: TxnOptions = {}): Promise<WalTxn> {
+    this.#refuseIfClosed()
+    checkVchannel(vchannel)
+    return beginTransaction(this.#transactions, this.#nodeAppender, vchannel, options)
+  }
+
+  /** As `begin`, for whoever encodes its bodies itself. */
+  async beginTransaction(vchannel: string, options: TxnOptions = {}): Promise<BegunTransaction> {
+    this.#refuseIfClosed()
+    checkVchannel(vchannel)
+    return this.#transactions.begin(vchannel, options)
+  }
+
+  /** `bodies`: how many records the caller has appended. See `TransactionManager.commit`. */
+  commitTransaction(transaction: number, bodies?: number): Promise<ControlPlace> {
+    return this.#transactions.commit(transaction, bodies)
+  }
+
+  rollbackTransaction(transaction: number): Promise<ControlPlace> {
+    return this.#transactions.rollback(transaction)
+  }
+
+  /** Those that are open, the oldest first. */
+  transactions(): readonly TransactionStatus[] {
+    return this.#transactions.list()
   }
 
   /**
@@ -302,6 +351,7 @@ export class Wal implements AsyncDisposable {
         exclusiveWaiting: waiting,
         interceptorErrors: this.#users.errors,
         admission: this.#bound.statistics(),
+        transactions: this.#transactions.statistics,
         snapshots: { ...this.#snapshots.counts },
         repeats: this.#deduplication.counts.repeats,
         repeatsRefused: this.#deduplication.counts.refused,
@@ -328,7 +378,11 @@ export class Wal implements AsyncDisposable {
       try {
         let bytes = 0
         for (let index = 0; index < messages.length; index++) bytes += checkMessage(messages[index]!, index)
-        const unitOptions = { ...NO_OPTIONS, signal: options?.signal }
+        const unitOptions = {
+          ...NO_OPTIONS,
+          barrierTick: options?.barrierTick ?? 0n,
+          signal: options?.signal,
+        }
         return this.#appender.append(messages, bytes, undefined, shared, unitOptions).settled
       } catch (error) {
         return Promise.reject(error)
@@ -339,21 +393,19 @@ export class Wal implements AsyncDisposable {
   async #close(): Promise<void> {
     // `#closing` is set when this runs on: nothing is admitted any more.
     await Promise.resolve()
-    await this.#within(CLOSE_WAIT_MS, this.#pipeline.idle())
+    // What hangs in an interceptor of the user does not keep the log open: it is refused when it comes on.
+    let late: Timer | undefined
+    const deadline = new Promise<void>((resolve) => {
+      late = this.#clock.after(CLOSE_WAIT_MS, resolve)
+    })
+    await Promise.race([this.#pipeline.idle(), deadline])
+    await this.#transactions.close()
+    await Promise.race([this.#pipeline.idle(), deadline])
+    late?.cancel()
     this.#confirmed.close(closed())
     this.#bound.close()
     await this.#snapshots.take()
     await this.#store.close()
-  }
-
-  /** What hangs in an interceptor of the user does not keep the log open: it is refused when it comes on. */
-  async #within(ms: number, step: Promise<void>): Promise<void> {
-    let late: Timer | undefined
-    const deadline = new Promise<void>((resolve) => {
-      late = this.#clock.after(ms, resolve)
-    })
-    await Promise.race([step, deadline])
-    late?.cancel()
   }
 
   #appendOne(message: MutableMessage, options: WalAppendOptions | undefined): Promise<WalAppended> {
@@ -383,9 +435,17 @@ export class Wal implements AsyncDisposable {
     let bytes = 0
     for (let index = 0; index < messages.length; index++) bytes += checkMessage(messages[index]!, index)
     const unitOptions = checkedOptions(options)
-    if (bytes > this.#frameBytesMax) {
-      const message = `a batch of ${bytes} bytes; one frame holds at most ${this.#frameBytesMax}`
-      throw new TidelogError('LIMIT_EXCEEDED', message, { outcome: 'not-written' })
+    const isLarge = bytes > this.#frameBytesMax || messages.length > bodyLimits.recordsMax
+    if (isLarge && messages.length > 1) {
+      const limits = { frameBytesMax: this.#frameBytesMax, frameRecordsMax: bodyLimits.recordsMax }
+      return appendAsTransaction(
+        (vchannel, txnOptions) => this.begin(vchannel, txnOptions),
+        this.#nodeAppender,
+        messages,
+        (index) => checkMessage(messages[index]!, index),
+        limits,
+        unitOptions,
+      )
     }
     const short = this.#appender.short(messages, bytes, unitOptions, appendedBatch)
     if (short !== null) return short

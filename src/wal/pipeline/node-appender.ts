@@ -18,6 +18,6 @@ export interface NodeAppender {
   appendMessages(
     messages: readonly MutableMessage[],
     shared: SharedContext,
-    options?: { signal?: AbortSignal | undefined },
+    options?: { barrierTick?: bigint | undefined; signal?: AbortSignal | undefined },
   ): Promise<UnitResult>
 }
