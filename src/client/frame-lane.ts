@@ -4,7 +4,7 @@
  * frames of a lane have their records numbered without a gap, so the frames behind a refused one are refused too; they
  * go again, or are taken apart when the refusal is for good.
  */
-import { TidelogError } from '../errors.ts'
+import type { TidelogError } from '../errors.ts'
 import { ControlFields } from '../protocol/control-codec.ts'
 import { type Message, MessageType, messageTypeName } from '../protocol/message.ts'
 import { decodeProduced, writeProduce } from '../protocol/produce-messages.ts'
@@ -13,7 +13,9 @@ import { errorFromWire } from '../protocol/wire-error.ts'
 import { type AppendEntry, givenUp, late, withOutcome } from './append-entry.ts'
 import type { ClientConnection } from './connection.ts'
 import { encodeFrame } from './encode-frame.ts'
+import { endsProducer, gap, isVerdict, type KeptFrame } from './kept-frame.ts'
 import type { LaneNumber } from './lane-numbers.ts'
+import type { LaneOwner } from './lane-owner.ts'
 import type { Session } from './session.ts'
 
 /** Singles are gathered up to here: larger frames gain nothing more. */
@@ -23,61 +25,6 @@ const GATHER_RECORDS = 8192
 const FRAMES_IN_FLIGHT = 4
 const BYTES_IN_FLIGHT = 16 * 1024 * 1024
 const PAUSE_DOUBLINGS_MAX = 4
-
-/**
- * These judge the frame or its lane: trying again gives the same answer. Everything else that befalls a frame that may be
- * written is tried again until its time is over.
- */
-const verdicts: ReadonlySet<string> = new Set([
-  'INVALID_ARGUMENT',
-  'INVALID_BODY',
-  'LIMIT_EXCEEDED',
-  'PRODUCER_FENCED',
-  'PRODUCER_UNKNOWN',
-  'PROTOCOL_VIOLATION',
-  'SEQUENCE_FORGOTTEN',
-  'SEQUENCE_GAP',
-  'SEQUENCE_STRADDLED',
-  'TICK_TOO_FAR_AHEAD',
-  'TRANSACTION_ABORTED',
-  'TRANSACTION_EXPIRED',
-  'TRANSACTION_STATE',
-  'WINDOW_LOST',
-])
-
-/** What a lane is of. */
-export interface LaneOwner {
-  readonly group: number
-  /** Of a frame whose first record has this number. */
-  context(first: number): Uint8Array
-  /** Of the meta of PRODUCE. */
-  transactionIndex(first: number): number
-  /** What a new connection has to be told before frames go on it; null: nothing. Rejects with a TidelogError. */
-  greet(connection: ClientConnection): Promise<void> | null
-  /** Whether a frame that is refused for good ends the lane; otherwise what follows it takes its numbers. */
-  readonly failsWhole: boolean
-  /** What those are told that fail with another record. */
-  othersError(error: TidelogError<string>): TidelogError<string>
-  /** Whether the error says that nothing of the lane is or will be visible, whatever was written. */
-  isUndone(error: TidelogError<string>): boolean
-  /** Everything before this number is acknowledged. */
-  onAcknowledged(next: number): void
-  onEnded(error: TidelogError<string>): void
-}
-
-interface KeptFrame {
-  readonly entries: readonly AppendEntry[]
-  readonly first: number
-  readonly count: number
-  /** Records that were numbered before: its numbers are not the newest ones. */
-  readonly isRepeat: boolean
-  readonly message: Buffer
-  readonly bodyHash: bigint
-  readonly barrierTick: bigint
-  inFlight: boolean
-  mayBeWritten: boolean
-  refusal: TidelogError<string> | null
-}
 
 export class FrameLane {
   readonly #session: Session
@@ -382,9 +329,9 @@ export class FrameLane {
     if (error.outcome !== 'not-written') frame.mayBeWritten = true
     frame.refusal = error
     this.#recovering = true
-    const isVerdict = verdicts.has(error.code) || (!frame.mayBeWritten && !error.retriable)
-    if (isVerdict) this.#refused ??= frame
-    if (!isVerdict && error.code !== 'FAILED_BEFORE' && error.code !== 'CONNECTION_LOST') this.#pause()
+    const forGood = isVerdict(frame, error)
+    if (forGood) this.#refused ??= frame
+    if (!forGood && error.code !== 'FAILED_BEFORE' && error.code !== 'CONNECTION_LOST') this.#pause()
     else this.#goOn()
   }
 
@@ -495,19 +442,4 @@ export class FrameLane {
     this.#giveNumber()
     this.#owner.onEnded(error)
   }
-}
-
-/** After these a producer can write no more, whatever the record. */
-const endsProducer: ReadonlySet<string> = new Set([
-  'PRODUCER_FENCED',
-  'PRODUCER_UNKNOWN',
-  'SEQUENCE_FORGOTTEN',
-  'SEQUENCE_GAP',
-  'SEQUENCE_STRADDLED',
-  'WINDOW_LOST',
-])
-
-function gap(sequence: number, next: number): TidelogError<string> {
-  const message = `the sequence ${sequence} does not follow the last one: ${next} is the next`
-  return new TidelogError<string>('SEQUENCE_GAP', message, { outcome: 'not-written' })
 }
