@@ -24,15 +24,20 @@ export function startChild(file, args, onMessage = () => {}) {
       else reject(new Error(`${file} ended with status ${status}, signal ${signal}`))
     })
   })
-  // Looked at when its turn comes.
+  /** @type {Promise<never>} */
+  const failed = ended.then(() => new Promise(() => {}))
+  // Looked at when their turn comes.
   ended.catch(() => {})
+  failed.catch(() => {})
   return {
     /** @param {object} message */
     send: (message) => child.send(message),
+    kill: () => child.kill('SIGKILL'),
+    ended,
     /** Settles with its last message when it has ended well. */
     /** @param {number} limitMs @returns {Promise<any>} */
     result: (limitMs) => within(ended, limitMs, file),
     /** Rejects as soon as it has ended badly, and else never settles. */
-    failed: /** @type {Promise<never>} */ (ended.then(() => new Promise(() => {}))),
+    failed,
   }
 }

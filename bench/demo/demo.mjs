@@ -1,18 +1,18 @@
 // `npm run demo`: real input through a daemon that is killed on the way.
 //
 // 341,479 word vectors (GloVe, 100 dimensions) go as Insert messages over four vchannels into a daemon that this program
-// starts, while another process tails them. In the middle the daemon is killed with SIGKILL and started again; both
-// sides resume through the client library's reconnect. At the end a fresh consumer, a process of its own, reads
-// everything back and compares each vector bit by bit with the source, and `verify` reads the files at rest.
+// starts: one process produces them, exactly once, by producers with an identity; another one tails them. On the way the
+// daemon is killed with SIGKILL and started again, and so is the process that produces. At the end a fresh consumer, a
+// process of its own, reads everything back and compares each vector bit by bit with the source, and `verify` reads the
+// files at rest.
 //
-// Exit status 0 only if no acknowledged word is missing or changed. What is promised until the log has deduplication,
-// and how an answer `unknown` is resolved, stands in word-lane.mjs. SIGKILL takes the process, not what it has handed to
-// the operating system: what a power cut may leave is the simulated disk's matter (test/simulation/).
+// Exit status 0 only if every word is there, once, in order, unchanged, and each acknowledged one at its LSN and tick. How
+// that comes about stands in word-lane.mjs. SIGKILL takes the process, not what it has handed to the operating system:
+// what a power cut may leave is the simulated disk's matter (test/simulation/).
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { connect } from 'tidelog'
 import { killChildren, verifyFiles, verifyProblems } from '../harness/daemon-process.mjs'
 import { within } from '../harness/deadline.mjs'
 import { DiskWatch, diskBytes, mebibytes } from '../harness/disk-use.mjs'
@@ -20,9 +20,9 @@ import { Random } from '../harness/random.mjs'
 import { AcknowledgedWords } from './acknowledged-words.mjs'
 import { startChild } from './child.mjs'
 import { KilledDaemon } from './killed-daemon.mjs'
-import { WordLane } from './word-lane.mjs'
-import { VECTOR_BYTES, wordCount, wordVectors } from './word-vectors.mjs'
-import { recordOf, vchannels } from './words.mjs'
+import { KilledProducer } from './killed-producer.mjs'
+import { VECTOR_BYTES, wordCount } from './word-vectors.mjs'
+import { vchannelOf } from './words.mjs'
 
 const CHILD_LIMIT_MS = 600_000
 const TAIL_START_LIMIT_MS = 30_000
@@ -31,10 +31,11 @@ const DISK_LOOK_INTERVAL_MS = 500
 
 const usage = `npm run demo [-- FLAGS]
 
-  --kills N    SIGKILLs of the daemon, spread over the words (default 1: in the middle)
-  --words N    so many words instead of all
-  --seed N     decides when the daemon is killed (default: a new one, printed)
-  --keep       leaves the data directory where it is`
+  --kills N           SIGKILLs of the daemon, spread over the words (default 1: in the middle)
+  --producer-kills N  SIGKILLs of the process that produces (default 1)
+  --words N           so many words instead of all
+  --seed N            decides when they are killed (default: a new one, printed)
+  --keep              leaves the data directory where it is`
 
 // Whatever still runs when the verdict is known has nothing to add.
 process.exit(await main())
@@ -65,6 +66,7 @@ function readFlags() {
     const { values } = parseArgs({
       options: {
         kills: { type: 'string', default: '1' },
+        'producer-kills': { type: 'string', default: '1' },
         words: { type: 'string' },
         seed: { type: 'string', default: String(Date.now() % 1_000_000) },
         keep: { type: 'boolean', default: false },
@@ -75,7 +77,8 @@ function readFlags() {
     if (help) return told()
     const kills = count(values.kills, '--kills', 0)
     const words = values.words === undefined ? Number.POSITIVE_INFINITY : count(values.words, '--words', 1)
-    return { kills, words, seed: count(values.seed, '--seed', 0), keep }
+    const producerKills = count(values['producer-kills'], '--producer-kills', 0)
+    return { kills, producerKills, words, seed: count(values.seed, '--seed', 0), keep }
   } catch (error) {
     console.error(`${/** @type {Error} */ (error).message}\n\n${usage}`)
     return 2
@@ -98,10 +101,10 @@ function count(text, flag, least) {
 }
 
 /**
- * @param {{ kills: number, words: number, seed: number, directory: string }} options
+ * @param {{ kills: number, producerKills: number, words: number, seed: number, directory: string }} options
  * @returns {Promise<number>} the exit status
  */
-async function run({ kills, words, seed, directory }) {
+async function run({ kills, producerKills, words, seed, directory }) {
   const total = Math.min(words, await wordCount())
   const data = join(directory, 'data')
   console.log(`words       ${grouped(total)} of ${VECTOR_BYTES} bytes each, seed ${seed}`)
@@ -126,7 +129,7 @@ async function run({ kills, words, seed, directory }) {
     console.log(`            ${grouped(acknowledged.count)} acknowledged, ${grouped(tailed)} tailed`)
   }, PROGRESS_INTERVAL_MS)
   const produced = await Promise.race([
-    produce({ address, daemon, acknowledged, kills, seed }),
+    produce({ address, daemon, acknowledged, kills, producerKills, seed }),
     tail.failed,
     daemon.failed,
   ])
@@ -146,14 +149,14 @@ async function run({ kills, words, seed, directory }) {
   const verified = await verifyFiles(data)
   const restBytes = await diskBytes(data)
 
-  const { tookMs, lanes } = produced
-  console.log(
-    `produced    ${rate(acknowledged.count, tookMs)} in ${seconds(tookMs)}, outages and reading the source included`,
-  )
-  console.log(
-    `unknown     ${grouped(lanes.unknown)} appends, of which ${grouped(lanes.foundWritten)} stood in the log; ` +
-      `${grouped(lanes.sentAgain)} words sent again`,
-  )
+  const { tookMs, producer } = produced
+  console.log(`produced    ${rate(total, tookMs)} in ${seconds(tookMs)}, outages and reading the source included`)
+  for (const [index, known] of producer.resumed.slice(1).entries()) {
+    const there = known.reduce((sum, words) => sum + words, 0)
+    console.log(
+      `SIGKILL p${index + 1}  of the process that produces; its producers went on behind ${grouped(there)} words`,
+    )
+  }
   for (const [index, kill] of daemon.kills.entries()) {
     console.log(
       `SIGKILL ${index + 1}   at ${grouped(kill.words)} acknowledged words; listening again after ` +
@@ -174,11 +177,16 @@ async function run({ kills, words, seed, directory }) {
   )
 
   const problems = [...read.examples, ...verifyProblems(verified)]
-  const wrong = read.missing + read.changed + read.foreign
-  if (read.missing > 0) problems.push(`${read.missing} acknowledged words are missing`)
+  const wrong = read.missing + read.repeated + read.changed + read.foreign
+  if (read.missing > 0) problems.push(`${read.missing} words are missing, or not where they were acknowledged`)
+  if (read.repeated > 0) problems.push(`${read.repeated} words are there more than once`)
+  if (read.outOfOrder > 0) problems.push(`${read.outOfOrder} words are out of order`)
   if (read.changed > 0) problems.push(`${read.changed} records were changed`)
   if (read.foreign > 0) problems.push(`${read.foreign} records were not produced by the demo`)
-  if (acknowledged.count !== total) problems.push(`${total - acknowledged.count} words were never acknowledged`)
+  // What was acknowledged to a process that died before it could tell is known by its producers.
+  const untold = Array.from({ length: total }, (_, id) => id).filter((id) => !acknowledged.has(id))
+  const never = untold.filter((id) => !producer.wasThere(id)).length
+  if (never > 0) problems.push(`${never} words were never acknowledged`)
   if (tailing.outOfOrder > 0) problems.push(`the tail was given ${tailing.outOfOrder} records out of order or twice`)
   if (tailing.sum !== read.sum) problems.push(`the tail was given other records than the read-back (${tailing.seen})`)
   console.log(
@@ -187,61 +195,62 @@ async function run({ kills, words, seed, directory }) {
   for (const problem of problems) console.log(`PROBLEM     ${problem}`)
   console.log(
     problems.length === 0
-      ? `VERDICT     ok: all ${grouped(total)} words were acknowledged, none is missing, every bit is that of the source, ` +
-          `after ${kills} SIGKILL${kills === 1 ? '' : 's'} (seed ${seed})`
-      : `VERDICT     FAILED: ${wrong} of ${grouped(total)} words missing or changed, ${problems.length} problems (seed ${seed})`,
+      ? `VERDICT     ok: all ${grouped(total)} words are there exactly once, none is missing, none double, every bit is that of ` +
+          `the source, after ${times(kills)} of the daemon and ${times(producerKills)} of the process that produces ` +
+          `(seed ${seed})`
+      : `VERDICT     FAILED: ${wrong} of ${grouped(total)} words missing, double or changed, ${problems.length} problems ` +
+          `(seed ${seed})`,
   )
   return problems.length === 0 ? 0 : 1
 }
 
 /**
- * @param {{ address: string, daemon: KilledDaemon, acknowledged: AcknowledgedWords, kills: number, seed: number }} options
+ * @param {{ address: string, daemon: KilledDaemon, acknowledged: AcknowledgedWords, kills: number,
+ *   producerKills: number, seed: number }} options
  */
-async function produce({ address, daemon, acknowledged, kills, seed }) {
+async function produce({ address, daemon, acknowledged, kills, producerKills, seed }) {
   const total = acknowledged.words
   const random = new Random(seed)
-  // Each in the middle of its share of the words, give or take a tenth of it.
-  const killsAt = Array.from({ length: kills }, (_, index) =>
-    Math.floor((total * (index + 1 + (random.between(0, 200) - 100) / 1000)) / (kills + 1)),
-  )
-  let nextKill = 0
+  const daemonKillsAt = killsAt(kills, total, random)
+  const producerKillsAt = killsAt(producerKills, total, random)
   /** @type {Map<string, number>} */
   const ends = new Map()
-  const client = await connect(address, {
-    name: 'demo-producer',
-    onConnection: ({ state }) => {
-      if (state === 'connected') daemon.connected()
+  const producer = new KilledProducer(address, total, {
+    onConnected: () => daemon.connected(),
+    onAcknowledged: (id, lsn, timeTick) => {
+      acknowledged.add(id, lsn, timeTick)
+      const vchannel = vchannelOf(id)
+      ends.set(vchannel, Math.max(lsn, ends.get(vchannel) ?? -1))
+      daemon.acknowledged()
+      if (acknowledged.count >= (daemonKillsAt[0] ?? Number.POSITIVE_INFINITY)) {
+        daemonKillsAt.shift()
+        daemon.kill(() => acknowledged.count)
+      }
+      if (acknowledged.count >= (producerKillsAt[0] ?? Number.POSITIVE_INFINITY)) {
+        producerKillsAt.shift()
+        producer.kill()
+      }
     },
   })
-  const lanes = await Promise.all(
-    vchannels.map(async (vchannel) => {
-      const producer = await client.producer(vchannel)
-      return new WordLane(client, producer, recordOf, (id, lsn, timeTick) => {
-        acknowledged.add(id, lsn, timeTick)
-        ends.set(vchannel, Math.max(lsn, ends.get(vchannel) ?? -1))
-        daemon.acknowledged()
-        while (nextKill < kills && acknowledged.count >= (killsAt[nextKill] ?? 0)) {
-          nextKill++
-          daemon.kill(() => acknowledged.count)
-        }
-      })
-    }),
-  )
   const startedMs = performance.now()
-  for await (const word of wordVectors(total)) {
-    const lane = /** @type {WordLane} */ (lanes[word.id % lanes.length])
-    await lane.push(word)
-  }
-  await Promise.all(lanes.map((lane) => lane.finish()))
-  const tookMs = performance.now() - startedMs
-  await client.close()
-  const counts = { unknown: 0, foundWritten: 0, sentAgain: 0 }
-  for (const lane of lanes) {
-    counts.unknown += lane.counts.unknown
-    counts.foundWritten += lane.counts.foundWritten
-    counts.sentAgain += lane.counts.sentAgain
-  }
-  return { ends, tookMs, lanes: counts }
+  producer.start()
+  await producer.finished()
+  return { ends, tookMs: performance.now() - startedMs, producer }
+}
+
+/**
+ * Each in the middle of its share of the words, give or take a tenth of it.
+ * @param {number} kills @param {number} total @param {Random} random @returns {number[]}
+ */
+function killsAt(kills, total, random) {
+  return Array.from({ length: kills }, (_, index) =>
+    Math.floor((total * (index + 1 + (random.between(0, 200) - 100) / 1000)) / (kills + 1)),
+  )
+}
+
+/** @param {number} kills @returns {string} */
+function times(kills) {
+  return `${kills} SIGKILL${kills === 1 ? '' : 's'}`
 }
 
 /** @param {{ report: import('../harness/daemon-process.mjs').VerifyReport }} verified @returns {number} */

@@ -1,75 +1,46 @@
 import { expect, test } from 'vitest'
 import { WordLane } from '../../bench/demo/word-lane.mjs'
-import type { Appended, AppendRecord, Client, ConsumeOptions, Producer } from '../../src/client/types.ts'
+import type { AppendRecord, IdentifiedProducer } from '../../src/client/types.ts'
 import { TidelogError } from '../../src/errors.ts'
 
-type Fate = 'acknowledged' | 'unknown, written' | 'unknown, lost' | 'not written'
-
-/** A log that decides what becomes of each append, in the order in which they come; then all are acknowledged. */
-class FatedLog {
+/** A producer of which the log has the first records already, and that ends at one of the next. */
+class Written {
   readonly ids: number[] = []
-  readonly #fates: Fate[]
+  readonly #failsAt: number
 
-  constructor(fates: Fate[]) {
-    this.#fates = fates
+  constructor(failsAt = Number.POSITIVE_INFINITY) {
+    this.#failsAt = failsAt
   }
 
-  producer(): Producer {
+  producer(lastSequence: number): IdentifiedProducer {
     const submit = async (record: AppendRecord) => ({ acknowledged: this.#append(Number(record.properties!.id)) })
-    return { vchannel: 'words', submit } as unknown as Producer
+    return { vchannel: 'words', lastSequence, submit, close: async () => {} } as unknown as IdentifiedProducer
   }
 
-  client(): Client {
-    const read = this.#read.bind(this)
-    return { consume: (_: string, options: ConsumeOptions) => read(options) } as unknown as Client
-  }
-
-  async #append(id: number): Promise<Appended> {
-    const fate = this.#fates.shift() ?? 'acknowledged'
-    if (fate === 'acknowledged' || fate === 'unknown, written') this.ids.push(id)
-    if (fate === 'acknowledged') {
-      return { lsn: this.ids.length - 1, timeTick: BigInt(this.ids.length), duplicate: false }
-    }
-    const outcome = fate === 'not written' ? 'not-written' : 'unknown'
-    throw new TidelogError<string>('CONNECTION_LOST', 'it was lost', { outcome, retriable: true })
-  }
-
-  async *#read({ from }: ConsumeOptions) {
-    const first = typeof from === 'object' && 'lsn' in from ? from.lsn : 0
-    for (let lsn = first; lsn < this.ids.length; lsn++) {
-      yield { lsn, timeTick: BigInt(lsn + 1), properties: { id: String(this.ids[lsn]) } }
-    }
+  async #append(id: number): Promise<{ lsn: number; timeTick: bigint }> {
+    if (id >= this.#failsAt) throw new TidelogError<string>('PRODUCER_FENCED', 'fenced', { outcome: 'not-written' })
+    this.ids.push(id)
+    return { lsn: 100 + id, timeTick: BigInt(id) }
   }
 }
 
-test('unknown words that stand in the log count as acknowledged; all others are sent again; none is there twice', async () => {
-  const log = new FatedLog([
-    'acknowledged',
-    'unknown, written',
-    'unknown, lost',
-    'not written',
-    'not written',
-    'unknown, lost',
-  ])
+const toRecord = ({ id }: { id: number }) => ({ properties: { id: String(id) } })
+const word = (id: number) => ({ id, word: `word ${id}`, vector: Buffer.alloc(0) })
+
+test('words that the log has are not sent again, and all others are, once', async () => {
+  const written = new Written()
   const acknowledged = new Map<number, number>()
-  const toRecord = ({ id }: { id: number }) => ({ properties: { id: String(id) } })
-  const lane = new WordLane(log.client(), log.producer(), toRecord, (id, lsn) => acknowledged.set(id, lsn))
-  for (let id = 0; id < 6; id++) await lane.push({ id, word: `word ${id}`, vector: Buffer.alloc(0) })
+  const lane = new WordLane(written.producer(3), toRecord, (id, lsn) => acknowledged.set(id, lsn))
+  for (let index = 0; index < 8; index++) await lane.push(word(4 * index))
   await lane.finish()
-  expect([...acknowledged.keys()].sort()).toEqual([0, 1, 2, 3, 4, 5])
-  expect([...log.ids].sort()).toEqual([0, 1, 2, 3, 4, 5])
-  for (const [id, lsn] of acknowledged) expect(log.ids[lsn]).toBe(id)
-  expect(lane.counts.foundWritten).toBe(1)
+  expect(written.ids).toEqual([12, 16, 20, 24, 28])
+  expect([...acknowledged]).toEqual(written.ids.map((id) => [id, 100 + id]))
 })
 
-test('a word that fails for ever ends the lane', async () => {
-  const log = new FatedLog(Array.from({ length: 200 }, () => 'not written' as const))
-  const lane = new WordLane(
-    log.client(),
-    log.producer(),
-    ({ id }) => ({ properties: { id: String(id) } }),
-    () => {},
-  )
-  await lane.push({ id: 0, word: 'a', vector: Buffer.alloc(0) })
-  await expect(lane.finish()).rejects.toThrow('failed 100 times')
+test('a word that fails ends the lane', async () => {
+  const lane = new WordLane(new Written(8).producer(0), toRecord, () => {})
+  const pushing = (async () => {
+    for (let id = 0; id < 100; id++) await lane.push(word(id))
+  })()
+  await expect(pushing).rejects.toMatchObject({ code: 'PRODUCER_FENCED' })
 })
