@@ -2,7 +2,7 @@ import { createHook } from 'node:async_hooks'
 import { describe, expect, test } from 'vitest'
 import type { LogStore, LogStoreRecord } from '../../src/log-store/log-store.ts'
 import { MessageType } from '../../src/message/message-type.ts'
-import type { MutableMessage, UserInterceptor, WalAppended } from '../../src/wal/types.ts'
+import type { MutableMessage, ScanItem, UserInterceptor, WalAppended } from '../../src/wal/types.ts'
 import { encodeBody } from '../log-store/encode-body.ts'
 import { turn } from './manual-clock.ts'
 import { MemorySubject } from './open-memory-wal.ts'
@@ -156,6 +156,120 @@ describe('append', () => {
     expect((await refusal(wal.append({ vchannel: 'a' }))).outcome).toBe('not-written')
     expect(wal.status()).toMatchObject({ state: 'failed', statistics: { appends: 1, failed: 2 } })
     await expect(wal.confirmed({ atLeast: 1n << 60n })).rejects.toMatchObject({ message: /write failed/ })
+    await wal.close()
+  })
+})
+
+describe('a batch that does not fit one frame', () => {
+  const large = (count: number, vchannel = 'a') =>
+    Array.from({ length: count }, (_, index) => ({ vchannel, payload: Buffer.alloc(300, 48 + (index % 10)) }))
+
+  test('becomes a transaction by itself: one unit, with the first message\u2019s LSN and the commit\u2019s', async () => {
+    const { wal } = await new MemorySubject().open({ frameBytesMax: 1_000 })
+    const before = await wal.append({ vchannel: 'a' })
+    const barrierTick = before.timeTick + (100n << 18n)
+    const result = await wal.append(large(10), { barrierTick })
+    const units: ScanItem[] = []
+    for await (const item of wal.scan({ from: { lsn: before.lsn + 1 } })) units.push(item)
+    expect(units).toMatchObject([{ kind: 'txn', lsn: result.lastLsn, timeTick: result.lastTimeTick }])
+    const [unit] = units
+    if (unit?.kind !== 'txn') expect.fail('it is no unit')
+    expect(unit.messages.map(({ payload }) => String.fromCharCode(payload[0]!)).join('')).toBe('0123456789')
+    expect(unit.messages[0]!.lsn).toBe(result.firstLsn)
+    expect(result.firstTimeTick).toBe(result.lastTimeTick)
+    expect(result.firstTimeTick).toBeGreaterThanOrEqual(barrierTick)
+    expect(wal.transactions()).toEqual([])
+    // One that fits is a frame, as large as it may be.
+    expect(await wal.append(large(3))).toMatchObject({ duplicate: false })
+    await wal.close()
+  })
+
+  test('nothing of it is visible when an interceptor refuses one of its messages', async () => {
+    const error = new Error('no')
+    const beforeAppend = (message: MutableMessage) => {
+      if (message.payload![0] === 48 + 7) throw error
+    }
+    const { wal } = await new MemorySubject().open({
+      frameBytesMax: 1_000,
+      interceptors: [{ name: 'audit', beforeAppend }],
+    })
+    expect(await refusal(wal.append(large(10)))).toBe(error)
+    for await (const item of wal.scan()) expect.fail(`a ${item.kind} is visible`)
+    expect(wal.transactions()).toEqual([])
+    await wal.close()
+  })
+
+  test('is for one vchannel', async () => {
+    const { wal, store } = await new MemorySubject().open({ frameBytesMax: 1_000 })
+    const error = await refusal(wal.append([...large(5), ...large(5, 'b')]))
+    expect([error.code, error.outcome]).toEqual(['INVALID_ARGUMENT', 'not-written'])
+    expect(error.message).toMatch(/several vchannels/)
+    expect(store.nextLsn).toBe(0)
+    await wal.close()
+  })
+})
+
+describe('the state over openings', () => {
+  test('what the log leaves open is rolled back before anything is admitted; keys and producers are known', async () => {
+    const subject = new MemorySubject()
+    const { wal } = await subject.open()
+    const first = await wal.append({ vchannel: 'a' }, { idempotencyKey: 'k' })
+    const producer = await wal.producer('a', { id: 'p' })
+    await producer.append({ payload: bytes('1') })
+    const transaction = await wal.begin('a')
+    await transaction.append({ payload: bytes('never') })
+    // Another owner takes the log, as after a crash.
+    const { wal: next, store } = await subject.open()
+    expect(next.transactions()).toEqual([])
+    expect(await next.append({ vchannel: 'a' }, { idempotencyKey: 'k' })).toEqual({ ...first, duplicate: true })
+    expect(next.producers()).toMatchObject([{ id: 'p', epoch: 1, lastSequence: 1 }])
+    const rollbacks = (await records(store)).filter(({ type }) => type === MessageType.rollbackTxn)
+    expect(rollbacks.length).toBe(1)
+    expect((await refusal(next.commitTransaction(transaction.id))).code).toMatch(/^TRANSACTION_/)
+    expect((await refusal(transaction.commit())).code).toBeDefined()
+    await next.close()
+    await wal.close().catch(() => {})
+  })
+
+  test('a truncated log opens from its snapshot, and knows what went', async () => {
+    const subject = new MemorySubject()
+    const { wal } = await subject.open()
+    const first = await wal.append({ vchannel: 'a' }, { idempotencyKey: 'k' })
+    for (let index = 0; index < 5; index++) await wal.append({ vchannel: 'a' })
+    await wal.truncateBefore(5)
+    expect(wal.firstLsn).toBe(5)
+    await wal.close()
+    const { wal: next } = await subject.open()
+    expect(await next.append({ vchannel: 'a' }, { idempotencyKey: 'k' })).toEqual({ ...first, duplicate: true })
+    await next.close()
+  })
+
+  test('truncation does not cut an open transaction', async () => {
+    const { wal } = await new MemorySubject().open()
+    await wal.append({ vchannel: 'a' })
+    const transaction = await wal.begin('a')
+    await transaction.append({ payload: bytes('1') })
+    for (let index = 0; index < 5; index++) await wal.append({ vchannel: 'b' })
+    await wal.truncateBefore(wal.nextLsn)
+    expect(wal.firstLsn).toBeLessThanOrEqual(transaction.id)
+    const { lsn } = await transaction.commit()
+    const units: ScanItem[] = []
+    for await (const item of wal.scan({ from: { lsn } })) units.push(item)
+    expect(units).toMatchObject([{ kind: 'txn', lsn, messages: [{ vchannel: 'a' }] }])
+    await wal.close()
+  })
+
+  test('an exclusive message ends the transactions on its vchannel, for everybody', async () => {
+    const { wal } = await new MemorySubject().open()
+    const [ended, other] = await Promise.all([wal.begin('a'), wal.begin('b')])
+    await Promise.all([ended.append({ payload: bytes('1') }), other.append({ payload: bytes('2') })])
+    await wal.append({ vchannel: 'a', type: MessageType.dropCollection })
+    expect(await refusal(ended.append({ payload: bytes('3') }))).toMatchObject({ code: 'TRANSACTION_ABORTED' })
+    expect(await refusal(ended.commit())).toMatchObject({ code: 'TRANSACTION_ABORTED' })
+    await other.commit()
+    const kinds: string[] = []
+    for await (const item of wal.scan()) if (item.kind !== 'tick') kinds.push(`${item.kind} ${item.vchannel}`)
+    expect(kinds).toEqual(['message a', 'txn b'])
     await wal.close()
   })
 })
