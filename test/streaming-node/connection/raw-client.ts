@@ -53,6 +53,16 @@ export class RawClient {
     }
   }
 
+  /** What answers the request, taken out. */
+  async answer(requestId: number): Promise<Message> {
+    for (;;) {
+      const index = this.messages.findIndex((message) => message.requestId === requestId)
+      if (index >= 0) return this.messages.splice(index, 1)[0]!
+      if (this.ended) throw new Error('the connection has ended')
+      await new Promise<void>((resolve) => this.#waiters.push(resolve))
+    }
+  }
+
   async goodbye(): Promise<Goodbye> {
     return decodeGoodbye((await this.next(MessageType.goodbye)).meta)
   }
