@@ -21,6 +21,8 @@ export interface ProgramCounts {
   powerLosses: number
   deaths: number
   rivals: number
+  /** Segments that were compacted. */
+  compacted: number
   acknowledged: number
   refused: number
 }
@@ -36,6 +38,7 @@ export class RandomProgram {
     powerLosses: 0,
     deaths: 0,
     rivals: 0,
+    compacted: 0,
     acknowledged: 0,
     refused: 0,
   }
@@ -48,6 +51,8 @@ export class RandomProgram {
   readonly #sizeMax: number
   readonly #faultsPerMachine: number
   readonly #withRivals: boolean
+  /** Of the programs that store ticks and compact; null: this one does not. */
+  readonly #compacts: Random | null
   session: Session
   #faults: FaultPlan
   /** Owners that were overtaken and go on. */
@@ -80,6 +85,9 @@ export class RandomProgram {
     this.#sizeMax = random.pick([60, 900, 6_000, 20_000])
     this.#faultsPerMachine = faults ? random.pick([0, 1, 1, 2, 3]) : 0
     this.#withRivals = faults && random.chance(0.15)
+    // Of its own, so that a seed without it is the program that it was.
+    const compacts = new Random(`${seed}/compacts`)
+    this.#compacts = this.way.durability === 'disk' && compacts.chance(0.3) ? compacts : null
     this.#failure = new Promise((_, reject) => {
       this.#tellFailure = reject
     })
@@ -119,6 +127,7 @@ export class RandomProgram {
     const { random } = this
     this.counts.operations++
     if (this.session.log.status.state === 'failed' && random.chance(0.7)) return await this.#again()
+    if (this.#compacts?.chance(0.4)) return await this.#compact(this.#compacts)
     const dice = random.below(100)
     if (dice < 18) return await this.#submit(random.chance(0.5) ? 1 : random.between(2, 6))
     if (dice < 36) return await this.#burst()
@@ -191,6 +200,32 @@ export class RandomProgram {
     const truncation = this.#tolerate(this.ledger.truncate(session.log, lsn))
     if (random.chance(0.6)) await truncation
     else this.#loose.push(truncation)
+  }
+
+  /** Stored ticks with records between them, or a compaction of what there is. */
+  async #compact(random: Random): Promise<void> {
+    const { session, ledger } = this
+    if (random.chance(0.65)) {
+      const count = random.between(3, 20)
+      this.#tell(`stores ${count} ticks`)
+      const ticks = Array.from({ length: count }, () => ledger.submitTick(session.log))
+      const all = Promise.all([...ticks, this.#appended(session.submit(random.below(this.#sizeMax)))])
+      const stored = all.then(
+        () => {},
+        (error: unknown) => this.#fail(error),
+      )
+      if (random.chance(0.8)) await stored
+      else this.#loose.push(stored)
+      return
+    }
+    this.#tell('compacts')
+    const compacting = this.#tolerate(
+      session.log.compact({ savedBytesMin: 1, savedShareMin: 0 }).then(({ compacted }) => {
+        this.counts.compacted += compacted.length
+      }),
+    )
+    if (random.chance(0.6)) await compacting
+    else this.#loose.push(compacting)
   }
 
   /** A reader that stays to the end: what it is given stays, and comes without a hole. */

@@ -16,6 +16,7 @@ export function noCounts(): RandomCounts {
     powerLosses: 0,
     deaths: 0,
     rivals: 0,
+    compacted: 0,
     acknowledged: 0,
     refused: 0,
   }
