@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { type OpenWalOptions, openWal, type ScanItem } from '../../src/wal/index.ts'
+import { type OpenWalOptions, openWal, type ScanItem, type ScannedTransaction } from '../../src/wal/index.ts'
 import { budget } from '../budget.ts'
 import { Random } from '../simulation/random.ts'
 
@@ -67,11 +67,16 @@ test(`SIGKILL again and again: what was acknowledged is there, once, in order an
   const directory = await mkdtemp(join(tmpdir(), 'tidelog-killed-wal-'))
   const random = new Random(`${seed}/killed-wal`)
   const acknowledged = new Map<number, Line>()
+  /** By their ids. */
+  const begun = new Map<number, Line>()
+  const committed = new Map<number, Line>()
   try {
-    for (let life = 0; life < budget({ small: 2, ci: 12 }); life++) {
+    for (let life = 0; life < budget({ small: 2, ci: 8 }); life++) {
       const trying = new Map<string, Line>()
-      for (const line of await liveAndDie(directory, 'repeats', 30 + random.below(300))) {
-        if (line.lsn !== undefined) acknowledged.set(line.lsn, line)
+      for (const line of await liveAndDie(directory, 'all', 30 + random.below(300))) {
+        if (line.transaction !== undefined) committed.set(line.transaction, line)
+        else if (line.lsn !== undefined) acknowledged.set(line.lsn, line)
+        if (line.begun !== undefined) begun.set(line.begun, line)
         if (line.trying !== undefined) trying.set(line.trying, line)
         if (line.key !== undefined) trying.delete(line.key)
       }
@@ -88,15 +93,21 @@ test(`SIGKILL again and again: what was acknowledged is there, once, in order an
         expect(repeat).toEqual({ lsn: line.lsn, timeTick: BigInt(line.timeTick!), duplicate: true })
       }
       const read = new Map<number, ScanItem>()
+      const units = new Map<number, ScannedTransaction>()
       const payloads = new Set<string>()
       let last = -1
       let lastTick = 0n
       for await (const item of wal.scan()) {
-        if (item.kind !== 'message') expect.fail(`a ${item.kind} is no plain message`)
+        if (item.kind === 'tick') expect.fail('nobody asked for ticks')
         expect(item.lsn).toBeGreaterThan(last)
         expect(item.timeTick).toBeGreaterThan(lastTick)
         last = item.lsn
         lastTick = item.timeTick
+        if (item.kind === 'txn') {
+          units.set(item.transaction, item)
+          expect(item.messages.map((message) => text(message.payload))).toEqual(begun.get(item.transaction)!.bodies)
+          continue
+        }
         read.set(item.lsn, item)
         expect(payloads.has(text(item.payload)), `${text(item.payload)} stands twice`).toBe(false)
         payloads.add(text(item.payload))
@@ -106,6 +117,11 @@ test(`SIGKILL again and again: what was acknowledged is there, once, in order an
         if (item?.kind !== 'message') expect.fail(`LSN ${lsn} was acknowledged and is lost`)
         expect([text(item.payload), `${item.timeTick}`]).toEqual([line.payload, line.timeTick])
       }
+      // Those whose commit nobody has heard of are there as a whole, or not at all, and nothing is open.
+      for (const [transaction, line] of committed) {
+        expect(units.get(transaction)).toMatchObject({ lsn: line.lsn, timeTick: BigInt(line.timeTick!) })
+      }
+      expect(wal.transactions()).toEqual([])
       const [loader] = wal.producers()
       const sequences = [...read.values()].flatMap((item) =>
         item.kind === 'message' && item.vchannel === 'p' ? [text(item.payload)] : [],
