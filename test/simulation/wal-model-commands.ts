@@ -82,24 +82,17 @@ export class Append extends Base {
       }
       return
     }
-    const bytes = made.reduce((sum, { expected }) => sum + expected.text.length, 0)
-    if (bytes > choices.frameBytesMax && !('begin' in wal)) return
     const { firstLsn, lastLsn, firstTimeTick, lastTimeTick } = await wal.append(messages, { barrierTick })
     demand(firstTimeTick >= (barrierTick ?? 0n), () => 'a tick below its barrier')
-    if (bytes > choices.frameBytesMax) {
-      // A transaction by itself.
-      const vchannel = this.#drawn[0]!.vchannel
-      const bodies = made.map(({ expected }, index) => ({ ...expected, lsn: index === 0 ? firstLsn : -1 }))
-      model.add({ kind: 'txn', lsn: lastLsn, timeTick: lastTimeTick, vchannel, transaction: -1, messages: bodies })
-      return
-    }
     if (lastLsn - firstLsn === made.length - 1) {
       for (const [index, { expected }] of made.entries()) {
         model.addMessage(expected, { lsn: firstLsn + index, timeTick: firstTimeTick + BigInt(index) })
       }
       return
     }
-    // Properties count too: near the bound only the answer says what became of it.
+    // It did not fit a frame: a transaction by itself, whose last LSN is that of the commit.
+    const bytes = made.reduce((sum, { expected }) => sum + expected.text.length, 0)
+    demand(bytes > choices.frameBytesMax / 2, () => `a batch of ${bytes} bytes became a transaction`)
     const vchannel = this.#drawn[0]!.vchannel
     const bodies = made.map(({ expected }, index) => ({ ...expected, lsn: index === 0 ? firstLsn : -1 }))
     model.add({ kind: 'txn', lsn: lastLsn, timeTick: lastTimeTick, vchannel, transaction: -1, messages: bodies })
@@ -118,10 +111,6 @@ export class AppendKeyed extends Base {
     this.#drawn = drawn
     this.#key = key
     this.#triedAt = triedAt
-  }
-
-  override check(model: Readonly<WalModel>): boolean {
-    return 'producer' in model.wal
   }
 
   override get looks(): boolean {
@@ -173,20 +162,13 @@ export class OpenProducer extends Base {
     this.#id = id
   }
 
-  override check(model: Readonly<WalModel>): boolean {
-    return 'producer' in model.wal
-  }
-
   async act(model: WalModel): Promise<void> {
-    const name = `${this.#vchannel} ${this.#id}`
     const handle = await model.wal.producer(this.#vchannel, { id: this.#id })
-    const known = model.producers.get(name)
-    demand(handle.epoch > (known?.epoch ?? 0), () => `epoch ${handle.epoch} after ${known?.epoch}`)
-    expect(handle.lastSequence).toBe(known?.written.length ?? 0)
-    const producer = known ?? { vchannel: this.#vchannel, id: this.#id, epoch: 0, written: [], handles: [] }
+    const producer = model.producer(this.#vchannel, this.#id)
+    demand(handle.epoch > producer.epoch, () => `epoch ${handle.epoch} after ${producer.epoch}`)
+    expect(handle.lastSequence).toBe(producer.written.length)
     producer.epoch = handle.epoch
     producer.handles.push(handle)
-    model.producers.set(name, producer)
   }
 
   override toString = () => `producer(${this.#vchannel}, ${this.#id})`
@@ -247,10 +229,6 @@ export class Begin extends Base {
     super()
     this.#vchannel = vchannel
     this.#keepaliveMs = isShort ? LAPSE_MS / 2 : 24 * HOUR_MS
-  }
-
-  override check(model: Readonly<WalModel>): boolean {
-    return 'begin' in model.wal
   }
 
   async act(model: WalModel): Promise<void> {
@@ -436,6 +414,9 @@ export class Truncate extends Base {
     const oldest = Math.min(...model.openTransactions().map(({ handle }) => handle.id))
     demand(firstLsn <= Math.max(before, oldest), () => `an open transaction of ${oldest} is cut at ${firstLsn}`)
     model.firstLsn = firstLsn
+    // Whoever asked still reads all from there.
+    const given = unitsOf(await collect(wal.scan({ from: { lsn: Math.max(asked, firstLsn) } })))
+    mustBe(given, expectedUnits(model.units, { lsn: Math.max(asked, firstLsn) }, {}))
     if (firstLsn === 0) return
     const below = (async () => collect(wal.scan({ from: { lsn: firstLsn - 1 } })))()
     await expect(below).rejects.toEqual(expect.objectContaining({ code: 'POSITION_TRUNCATED' }))
@@ -471,11 +452,21 @@ export class Scan extends Base {
     const filters: Filters = { vchannels, types }
     if (this.#drawn.after !== undefined) filters.afterTick = tickAt(this.#drawn.after)
     if (this.#drawn.fromTick !== undefined) filters.fromTick = tickAt(this.#drawn.fromTick)
-    const lsn = firstLsn + Math.floor((this.#drawn.from * (wal.nextLsn - firstLsn + 1)) / 1_000)
-    const unit = pick(units, this.#drawn.from)
+    // A start between the log's and a commit whose begin is gone is refused.
+    const cut = model.units.findLast((each) => each.lsn >= firstLsn && model.isCut(each))
+    const lowest = cut === undefined ? firstLsn : cut.lsn + 1
+    const lsn = lowest + Math.floor((this.#drawn.from * (wal.nextLsn - lowest + 1)) / 1_000)
+    if (cut !== undefined && cut.lsn > firstLsn) {
+      const refused = (async () => collect(wal.scan({ from: { lsn: cut.lsn } })))()
+      await expect(refused).rejects.toMatchObject({ code: 'POSITION_TRUNCATED', lsnFrom: cut.lsn + 1 })
+    }
+    const unit = pick(
+      units.filter((each) => each.lsn >= lowest),
+      this.#drawn.from,
+    )
     let from: Exclude<ScanFrom, string> = { lsn }
     let start: { lsn: number; skip?: number } | { timeTick: bigint } = { lsn }
-    if (by === 'after' && lsn > firstLsn) from = { after: lsn - 1 }
+    if (by === 'after' && lsn > lowest) from = { after: lsn - 1 }
     else if (by === 'unit' && unit !== undefined) start = from = { lsn: unit.lsn }
     else if (by === 'skip' && unit?.kind === 'txn') start = from = { lsn: unit.lsn, skip: 1 + (this.#drawn.from % 3) }
     else if (by === 'tick' && unit !== undefined) {
@@ -513,7 +504,9 @@ export class Follow extends Base {
   async act(model: WalModel): Promise<void> {
     await endFollower(model)
     const { wal, firstLsn, choices } = model
-    const lsn = firstLsn + Math.floor((this.#share * (wal.nextLsn - firstLsn + 1)) / 1_000)
+    const cut = model.units.findLast((each) => each.lsn >= firstLsn && model.isCut(each))
+    const lowest = cut === undefined ? firstLsn : cut.lsn + 1
+    const lsn = lowest + Math.floor((this.#share * (wal.nextLsn - lowest + 1)) / 1_000)
     const { transactionBytes } = choices
     const scan = wal.scan({ from: { lsn }, vchannels: this.#vchannels, follow: true, ticks: true, transactionBytes })
     model.follower = { items: scan, vchannels: this.#vchannels, nextLsn: lsn }

@@ -10,7 +10,7 @@ export type Ending = 'close' | 'process dies' | 'power is lost'
 
 /** One call under way. */
 export interface DrawnCall {
-  what: 'single' | 'batch' | 'keyed' | 'sequenced' | 'body' | 'commit' | 'begin'
+  what: 'single' | 'batch' | 'keyed' | 'sequenced' | 'body' | 'commit' | 'begin' | 'open'
   share: number
   drawn: Drawn[]
   key: string
@@ -118,14 +118,14 @@ function textsOf(unit: ExpectedUnit): string[] {
 /** The promises that may settle before the crash. Each takes what it was drawn for, where that is there. */
 function start(model: WalModel, { what, share, drawn, key }: DrawnCall, calls: Call[]): Promise<unknown>[] {
   const { wal } = model
-  if ((what === 'begin' && !('begin' in wal)) || (what === 'keyed' && !('producer' in wal))) return []
   const note = (texts: string[], promise: Promise<unknown>, found: Call['found'] = () => {}) => {
     const call: Call = { texts, answer: undefined, found }
     calls.push(call)
     const settled = promise.then(
       (answer) => {
+        if (texts.length === 0) return
         const { lsn, timeTick, firstLsn, firstTimeTick } = answer as Record<string, never>
-        if (texts.length > 0) call.answer = { lsn: lsn ?? firstLsn!, timeTick: timeTick ?? firstTimeTick! }
+        call.answer = { lsn: lsn ?? firstLsn!, timeTick: timeTick ?? firstTimeTick! }
       },
       // The process is dying: what a call says then is bound to nothing but that it was not acknowledged.
       () => {},
@@ -141,6 +141,14 @@ function start(model: WalModel, { what, share, drawn, key }: DrawnCall, calls: C
     return note(texts, wal.append(messages))
   }
   if (what === 'begin') return note([], wal.begin(drawn[0]!.vchannel))
+  if (what === 'open') {
+    const { vchannel } = drawn[0]!
+    // An epoch that was answered is never given again.
+    const opening = wal.producer(vchannel, { id: 'p' }).then(({ epoch }) => {
+      model.producer(vchannel, 'p').epoch = epoch
+    })
+    return note([], opening)
+  }
   if (what === 'body' || what === 'commit') {
     const transaction = pick(model.openTransactions(), share)
     if (transaction === undefined || (what === 'commit' && transaction.bodies.length === 0)) return []
@@ -197,7 +205,9 @@ async function resumeEverywhere(model: WalModel): Promise<void> {
     if (item.kind !== 'tick') positions.push(item.position)
   }
   // Some of them: the first, the last, and those between that are transactions.
+  const cut = model.units.findLast((unit) => model.isCut(unit))?.lsn ?? -1
   for (const [index, from] of positions.entries()) {
+    if (from.lsn <= cut) continue
     if (index > 0 && index < positions.length - 1 && units[index]!.kind !== 'txn') continue
     mustBe(unitsOf(await collect(wal.scan({ from, transactionBytes: 0 }))), units.slice(index + 1))
   }

@@ -42,7 +42,7 @@ const drawn: fc.Arbitrary<Drawn> = fc.record({ vchannel, type: fc.constantFrom(.
 const several = fc.array(drawn, { minLength: 1, maxLength: 5 })
 const rarely = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined, freq: 2 })
 const call: fc.Arbitrary<DrawnCall> = fc.record({
-  what: fc.constantFrom('single', 'batch', 'keyed', 'sequenced', 'body', 'commit', 'commit', 'begin'),
+  what: fc.constantFrom('single', 'batch', 'keyed', 'sequenced', 'body', 'commit', 'commit', 'begin', 'open'),
   share,
   drawn: several,
   key: fc.constantFrom(...KEYS),
@@ -114,6 +114,7 @@ export async function runWalModel(
   runs: number,
   seed: number,
   shrink = true,
+  onRun: () => void = () => {},
 ): Promise<{ runs: number; commands: number }> {
   await loadChecksum()
   // Small files roll often, a small cache sends readers to them, small frames make transactions of batches.
@@ -133,6 +134,7 @@ export async function runWalModel(
       const model = new WalModel(newDisk({ names: 'strict', seed: 1 }), way, chosen)
       await model.open()
       runsDone++
+      onRun()
       try {
         await fc.asyncModelRun(() => ({ model, real: model }), list)
         await model.verify()

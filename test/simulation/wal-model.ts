@@ -4,7 +4,7 @@
  */
 import { expect } from 'vitest'
 import { openWal } from '../../src/wal/open-wal.ts'
-import type { ScanItem, TxnOptions, WalProducer, WalTxn } from '../../src/wal/types.ts'
+import type { ScanItem, WalProducer, WalTxn } from '../../src/wal/types.ts'
 import type { Wal } from '../../src/wal/wal.ts'
 import { type ExpectedMessage, type ExpectedUnit, expectedUnits } from '../wal/scan/log-script.ts'
 import { collect, unitsOf } from '../wal/scan/scanned-units.ts'
@@ -13,12 +13,6 @@ import { logDirectory, Session, type Way } from './log-session.ts'
 import type { SimDisk } from './sim-disk.ts'
 
 export type { ExpectedMessage, ExpectedUnit }
-
-/** What is still to come. */
-type FullWal = Wal & {
-  begin(vchannel: string, options?: TxnOptions): Promise<WalTxn>
-  producer(vchannel: string, options: { id: string }): Promise<WalProducer>
-}
 
 export interface WalChoices {
   segmentBytes: number
@@ -60,7 +54,7 @@ export interface Follower {
 export class WalModel {
   readonly session: Session
   readonly choices: WalChoices
-  wal!: FullWal
+  wal!: Wal
   /** What is visible, in order. */
   readonly units: ExpectedUnit[] = []
   transactions: ModelTransaction[] = []
@@ -83,7 +77,7 @@ export class WalModel {
   async open(): Promise<void> {
     const { segmentBytes, cacheBytes, frameBytesMax } = this.choices
     const options = { ...this.session.options({ segmentBytes, cacheBytes }), frameBytesMax, timeTickIntervalMs: 1 }
-    this.wal = (await openWal(logDirectory, options)) as FullWal
+    this.wal = await openWal(logDirectory, options)
   }
 
   /** A record that was never there before. */
@@ -108,9 +102,22 @@ export class WalModel {
     this.add({ kind: 'message', lsn, timeTick, vchannel, message: { ...message, lsn } })
   }
 
-  /** Those that are left where it ends. */
+  /** Those that are left. What was committed below the asked LSN may have lost its begin: then it is given up as a whole. */
   visible(): ExpectedUnit[] {
-    return expectedUnits(this.units, { lsn: this.firstLsn }, {})
+    return expectedUnits(this.units, { lsn: this.firstLsn }, {}).filter((unit) => !this.isCut(unit))
+  }
+
+  isCut(unit: ExpectedUnit): boolean {
+    return unit.kind === 'txn' && unit.transaction >= 0 && unit.transaction < this.firstLsn
+  }
+
+  producer(vchannel: string, id: string): ModelProducer {
+    const name = `${vchannel} ${id}`
+    const known = this.producers.get(name)
+    if (known !== undefined) return known
+    const producer = { vchannel, id, epoch: 0, written: [], handles: [] }
+    this.producers.set(name, producer)
+    return producer
   }
 
   openTransactions(): ModelTransaction[] {

@@ -28,6 +28,8 @@ export interface AssemblerOptions {
   memoryBytes?: number | undefined
   /** Where the reader starts, when it knows: commits below are passed over. */
   fromLsn?: number | undefined
+  /** It was asked to start with what is left: transactions whose begin was truncated away before are passed over. */
+  fromEarliest?: boolean | undefined
   /** Commits with a smaller tick are passed over. */
   fromTick?: bigint | undefined
   signal?: AbortSignal | undefined
@@ -91,6 +93,8 @@ export class TransactionAssembler {
   #open: OpenTransactions | null
   /** Where `#open` began, before it was extended backwards. */
   #start = 0
+  /** The first LSN that there was when it began. */
+  readonly #firstLsn: number
   #framesReadAgain = 0
   /** The lost LSNs that were met last. */
   #gap: FrameGap | null = null
@@ -98,6 +102,7 @@ export class TransactionAssembler {
   constructor(store: Pick<LogStore, 'read' | 'firstLsn'>, options: AssemblerOptions = {}) {
     const { vchannels, types, fromLsn } = options
     this.#store = store
+    this.#firstLsn = store.firstLsn
     this.#options = options
     // Records of the empty name belong to every vchannel.
     const names = vchannels === undefined ? null : new Set([...vchannels, ''])
@@ -279,9 +284,12 @@ export class TransactionAssembler {
   async #expectEnded(commit: Commit, open: OpenTransactions): Promise<void> {
     const { begin, lsn, vchannel } = commit
     const { firstLsn } = this.#store
+    // The truncation kept its commit for the sake of an older transaction that was open, and gave it up: it keeps whole
+    // what was committed behind the LSN that it was told. Who asks for what is left, does not miss it.
+    if (this.#options.fromEarliest === true && begin < this.#firstLsn) return
     if (begin < firstLsn || begin < open.from) {
-      const message = `the transaction ${begin}, which was committed at LSN ${lsn}, is there in part: the log begins with LSN ${firstLsn}`
-      throw new TidelogError('POSITION_TRUNCATED', message, { lsn: begin, lsnFrom: firstLsn })
+      const message = `the transaction ${begin}, which was committed at LSN ${lsn}, is there in part: the log begins with LSN ${firstLsn}. Everything behind that commit can be read.`
+      throw new TidelogError('POSITION_TRUNCATED', message, { lsn: begin, lsnFrom: lsn + 1 })
     }
     const options: LogStoreReadOptions = { from: { lsn: begin }, follow: false, ...this.#readOptions(undefined) }
     if (vchannel !== '') options.vchannels = [vchannel]
