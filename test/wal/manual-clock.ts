@@ -4,7 +4,7 @@ import type { Clock, Timer } from '../../native-free-storage/index.ts'
 export class ManualClock implements Clock {
   #elapsedMs = 0
   #order = 0
-  #timers: { atMs: number; order: number; callback: () => void }[] = []
+  readonly #timers = new Set<{ atMs: number; order: number; callback: () => void }>()
   /** Added to the wall clock alone. */
   stepMs = 0
 
@@ -17,15 +17,15 @@ export class ManualClock implements Clock {
   }
 
   get timers(): number {
-    return this.#timers.length
+    return this.#timers.size
   }
 
   after(delayMs: number, callback: () => void): Timer {
     const timer = { atMs: this.#elapsedMs + Math.max(0, delayMs), order: this.#order++, callback }
-    this.#timers.push(timer)
+    this.#timers.add(timer)
     return {
       cancel: () => {
-        this.#timers = this.#timers.filter((other) => other !== timer)
+        this.#timers.delete(timer)
       },
     }
   }
@@ -34,9 +34,11 @@ export class ManualClock implements Clock {
   async advance(ms: number): Promise<void> {
     const end = this.#elapsedMs + ms
     while (true) {
-      const [next] = this.#timers.filter(({ atMs }) => atMs <= end).sort((a, b) => a.atMs - b.atMs || a.order - b.order)
+      const [next] = [...this.#timers]
+        .filter(({ atMs }) => atMs <= end)
+        .sort((a, b) => a.atMs - b.atMs || a.order - b.order)
       if (next === undefined) break
-      this.#timers = this.#timers.filter((other) => other !== next)
+      this.#timers.delete(next)
       this.#elapsedMs = next.atMs
       next.callback()
       await turn()

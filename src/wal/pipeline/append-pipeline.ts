@@ -4,6 +4,7 @@
  *
  * No stage that has nothing to wait for makes a promise: such a unit enters the log within the call.
  */
+import { TidelogError } from '../../errors.ts'
 import type { AppendedRange, LogStore } from '../../log-store/log-store.ts'
 import type { Effect } from '../effect.ts'
 import { withoutVoids } from '../effects-of.ts'
@@ -106,6 +107,7 @@ class Passage {
   #resolve!: (result: UnitResult) => void
   #reject!: (error: unknown) => void
   #enter: (() => void) | null = null
+  #stopListening: (() => void) | null = null
 
   constructor(pipeline: AppendPipeline, unit: AppendUnit, onSettled: ((result: UnitResult) => void) | null) {
     this.#pipeline = pipeline
@@ -188,7 +190,10 @@ class Passage {
   #place(): void {
     const unit = this.#unit
     const { store } = this.#pipeline
-    const { barrierTick, signal } = unit
+    const { barrierTick } = unit
+    // What has effects must be heard of when it is durable: an abort ends its caller's wait alone.
+    const signal = unit.effects.length === 0 ? unit.signal : undefined
+    if (signal === undefined && unit.signal !== undefined && this.#listenTo(unit.signal)) return
     const admit = needsAdmit(unit.effects) ? () => this.#admit() : undefined
     let appended: Promise<AppendedRange>
     try {
@@ -209,6 +214,27 @@ class Passage {
       (range) => this.#durable(range),
       (error: unknown) => this.#fail(error),
     )
+  }
+
+  /** True: it was aborted before it was placed, and is refused. */
+  #listenTo(signal: AbortSignal): boolean {
+    const aborted = (outcome: 'not-written' | 'unknown') =>
+      new TidelogError(
+        'ABORTED',
+        `the append was aborted${outcome === 'unknown' ? ' while it was being written' : ''}`,
+        {
+          outcome,
+          cause: signal.reason,
+        },
+      )
+    if (signal.aborted) {
+      this.#fail(aborted('not-written'))
+      return true
+    }
+    const onAbort = () => this.#reject(aborted('unknown'))
+    signal.addEventListener('abort', onAbort, { once: true })
+    this.#stopListening = () => signal.removeEventListener('abort', onAbort)
+    return false
   }
 
   #admit(): WalError | null {
@@ -253,6 +279,7 @@ class Passage {
   }
 
   #leave(): void {
+    this.#stopListening?.()
     for (let at = this.#passed - 1; at >= 0; at--) this.#stages[at]!.leave?.(this.#unit)
     this.#passed = 0
     this.#leaveLock()

@@ -93,7 +93,7 @@ export class TransactionSession {
     }
     const written = this.#window.find((frame) => frame.first === first && frame.count === count)
     if (written !== undefined) return { kind: 'repeat', result: written.result }
-    const known = this.#window.length === 0 ? this.#placed : this.#window[0]!.first
+    const known = this.#window[0]?.first ?? 0
     const what = `the records ${first} to ${first + count - 1} of the transaction ${this.id}`
     if (first + count <= known && flight === undefined) {
       throw transactionError('SEQUENCE_FORGOTTEN', `${what} were written, and where is not known any more`)
