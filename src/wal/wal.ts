@@ -4,33 +4,28 @@
  */
 import { bodyLimits, type Clock, loadChecksum, nodeEnvironment, type Timer } from '../../native-free-storage/index.ts'
 import { TidelogError } from '../errors.ts'
-import type { EncodedBody, LogStore, LogStoreStatus } from '../log-store/log-store.ts'
+import type { EncodedBody, LogStore } from '../log-store/log-store.ts'
 import { appendAsTransaction } from './batch-transaction.ts'
 import { ConfirmedTicks } from './confirmed.ts'
 import { DeduplicationStage } from './deduplication/deduplication-stage.ts'
 import { EmbeddedProducer } from './deduplication/embedded-producer.ts'
-import { defaultKeyWindow, type KeyWindow } from './deduplication/key-table.ts'
+import { defaultKeyWindow } from './deduplication/key-table.ts'
 import { LiveProducers, type OpenedProducer } from './deduplication/live-producers.ts'
-import { Admission, type AdmissionLimits, type AdmissionStatistics, type ThrottleState } from './pipeline/admission.ts'
+import { Admission, type ThrottleState } from './pipeline/admission.ts'
 import { AdmissionGate } from './pipeline/admission-gate.ts'
 import { AppendPipeline, type StartedAppend } from './pipeline/append-pipeline.ts'
 import { ExclusiveLock } from './pipeline/exclusive-lock.ts'
 import type { Stage } from './pipeline/interceptor.ts'
 import { checkKey, checkMessage, checkTick, checkVchannel, invalid } from './pipeline/limits.ts'
-import { type AppenderStatistics, MessageAppender } from './pipeline/message-appender.ts'
+import { MessageAppender } from './pipeline/message-appender.ts'
 import type { NodeAppender } from './pipeline/node-appender.ts'
-import { type OnInterceptorError, UserInterceptors } from './pipeline/user-interceptors.ts'
+import { UserInterceptors } from './pipeline/user-interceptors.ts'
 import { createScanner } from './scan/scanner.ts'
 import { type RecoveredState, recoverState } from './state/recovery.ts'
-import { type SnapshotCounts, SnapshotKeeper } from './state/snapshot-keeper.ts'
+import { SnapshotKeeper } from './state/snapshot-keeper.ts'
 import type { WalState } from './state/wal-state.ts'
 import type { ControlPlace } from './transactions/control-queue.ts'
-import {
-  type BegunTransaction,
-  type TransactionLimits,
-  TransactionManager,
-  type TransactionStatistics,
-} from './transactions/transaction-manager.ts'
+import { type BegunTransaction, TransactionManager } from './transactions/transaction-manager.ts'
 import { beginTransaction } from './transactions/wal-transaction.ts'
 import type {
   MutableMessage,
@@ -39,7 +34,6 @@ import type {
   ScanOptions,
   TransactionStatus,
   TxnOptions,
-  UserInterceptor,
   WalAppended,
   WalAppendedBatch,
   WalAppendOptions,
@@ -47,64 +41,9 @@ import type {
   WalTxn,
 } from './types.ts'
 import { NO_OPTIONS, type UnitOptions, unitOfRecords } from './unit.ts'
+import { type AppendBodyOptions, checkOptions, type WalOptions, type WalStatus } from './wal-options.ts'
 
-export interface WalOptions {
-  /** For messages: "pchannel 3". Default "the log". */
-  name?: string | undefined
-  clock?: Clock | undefined
-  interceptors?: readonly UserInterceptor[] | undefined
-  /** Told what an `afterAppend` threw. */
-  onInterceptorError?: OnInterceptorError | undefined
-  /** How often the watermark is looked at for those who wait for it, from 1 ms. Default 10. */
-  timeTickIntervalMs?: number | undefined
-  /** How long an append waits for an exclusive message, or one for its turn, before TIMEOUT. Default 30,000. */
-  exclusiveWaitMs?: number | undefined
-  /** Rate and memory of this pchannel. Default: no bound. */
-  admission?: AdmissionLimits | undefined
-  /** What this pchannel shares with the others of the node. */
-  nodeAdmission?: Admission | undefined
-  /** How long, and in how many bytes, idempotency keys are known. */
-  keys?: Partial<KeyWindow> | undefined
-  transactions?: TransactionLimits | undefined
-  /** Appended bytes between two snapshots of the state, at least. Default 32 MiB. */
-  snapshotIntervalBytes?: number | undefined
-  /** Without a snapshot a log of more bytes is not read back: what was written before is not known. Default 256 MiB. */
-  replayBytesMax?: number | undefined
-  /** A batch of one vchannel whose payloads and properties are more than this becomes a transaction. Default 16 MiB. */
-  frameBytesMax?: number | undefined
-}
-
-export interface WalStatistics extends AppenderStatistics {
-  /** Appends that had to wait for an exclusive message, and those that do now. */
-  exclusiveWaits: number
-  exclusiveWaiting: number
-  /** Thrown by an `afterAppend`. */
-  interceptorErrors: number
-  admission: AdmissionStatistics
-  transactions: TransactionStatistics
-  snapshots: SnapshotCounts
-  /** Repeats that were answered as the first was, and what deduplication has refused. */
-  repeats: number
-  repeatsRefused: number
-  keys: number
-  producers: number
-}
-
-export interface WalStatus extends LogStoreStatus {
-  firstLsn: number
-  nextLsn: number
-  throttle: ThrottleState
-  statistics: WalStatistics
-}
-
-export interface AppendBodyOptions {
-  barrierTick?: bigint | undefined
-  /** A tick that the client knew when it first tried the keys of the body; 0n: not said. */
-  firstTriedAt?: bigint | undefined
-  /** Index, in its transaction, of the first record of the body. */
-  transactionIndex?: number | null | undefined
-  signal?: AbortSignal | undefined
-}
+export type { AppendBodyOptions, WalOptions, WalStatistics, WalStatus } from './wal-options.ts'
 
 const INTERVAL_MS = 10
 const EXCLUSIVE_WAIT_MS = 30_000
@@ -478,15 +417,6 @@ function checkedOptions(options: WalAppendOptions | undefined): UnitOptions {
     barrierTick: checkTick('barrierTick', barrierTick),
     firstTriedAt: checkTick('firstTriedAt', firstTriedAt),
     signal,
-  }
-}
-
-function checkOptions(options: WalOptions): void {
-  const durations = { timeTickIntervalMs: options.timeTickIntervalMs, exclusiveWaitMs: options.exclusiveWaitMs }
-  for (const [name, value] of Object.entries({ ...durations, frameBytesMax: options.frameBytesMax })) {
-    if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1)) {
-      throw invalid(`${name} is ${String(value)}; it has to be an integer from 1`)
-    }
   }
 }
 
