@@ -246,6 +246,7 @@ class RunningDaemon implements Daemon {
         const { flushes, flushMs, rolls, cuts, heldBytes } = statistics
         return { flushes, flushSeconds: flushMs / 1000, rolls, cuts, queuedBytes: heldBytes }
       },
+      walFigures: (pchannel) => this.#node?.walFigures(pchannel) ?? undefined,
       quarantinedBytes: (pchannel) => this.#quarantine?.bytes(pchannel),
       pool: () => logs.poolStatistics(),
       cacheUsedBytes: () => logs.cacheUsedBytes,

@@ -5,6 +5,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { SpaceStatus } from '../../native-free-storage/index.ts'
 import type { GroupStatus } from '../streaming-node/node-service.ts'
+import { registerWalMetrics, type WalSources } from './wal-metrics.ts'
 
 /** Cumulative figures of one log's engine, read when metrics are asked for. */
 export interface LogFigures {
@@ -16,7 +17,7 @@ export interface LogFigures {
   queuedBytes: number
 }
 
-export interface MetricsSources {
+export interface MetricsSources extends WalSources {
   version: string
   /** State of every pchannel. */
   groups(): readonly GroupStatus[]
@@ -106,6 +107,7 @@ export class DaemonMetrics {
     this.#deliveredBytes = counter('tidelog_delivered_bytes_total', 'Bytes of frames sent to consumers.', ['pchannel'])
     this.#httpRequests = counter('tidelog_http_requests_total', 'Requests to the HTTP port, by status.', ['status'])
     registerLogMetrics(registry, sources)
+    registerWalMetrics(registry, sources)
     registerQuarantineMetric(registry, sources)
     registerProcessMetrics(registry, sources)
   }

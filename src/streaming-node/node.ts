@@ -16,7 +16,7 @@ import type {
   WireTransaction,
 } from '../protocol/wal-messages.ts'
 import type { Admission as AdmissionBound } from '../wal/pipeline/admission.ts'
-import type { WalOptions } from '../wal/wal.ts'
+import type { WalOptions, WalStatistics } from '../wal/wal.ts'
 import type {
   AppendBodyOptions,
   GroupStatus,
@@ -222,6 +222,11 @@ export class StreamingNode implements NodeService {
 
   confirmed(group: number, atLeast: bigint, signal: AbortSignal): Promise<bigint> {
     return this.#pchannel(group).confirmed(atLeast, signal)
+  }
+
+  /** For metrics; null where there is no WAL. */
+  walFigures(group: number): WalStatistics | null {
+    return this.#pchannels[group]?.walFigures() ?? null
   }
 
   throttle(group: number): Throttle | null {

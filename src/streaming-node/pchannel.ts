@@ -11,7 +11,7 @@ import type {
   WireTransaction,
 } from '../protocol/wal-messages.ts'
 import type { ThrottleState as WalThrottle } from '../wal/pipeline/admission.ts'
-import { Wal, type WalOptions } from '../wal/wal.ts'
+import { Wal, type WalOptions, type WalStatistics } from '../wal/wal.ts'
 import type { AppendBodyOptions, GroupStatus, LogReader, PlacedAppend } from './node-service.ts'
 
 /** What is told of each append: for metrics. Both are called once a frame, never for each record. */
@@ -209,6 +209,10 @@ export class Pchannel {
     return { group, state, bytesPerSecond: rates.length === 0 ? 0 : Math.min(...rates) }
   }
 
+  walFigures(): WalStatistics | null {
+    return this.#wal?.status().statistics ?? null
+  }
+
   /** Told when its own bounds change what it takes. */
   onThrottle(listener: () => void): void {
     this.#wal?.onThrottle(listener)
@@ -267,7 +271,7 @@ export class Pchannel {
       bytes: status.bytes,
       segments: status.segments,
       vchannels,
-      transactions: 0,
+      transactions: this.#wal?.status().statistics.transactions.open ?? 0,
       throttle: this.throttle().state,
       failure: status.failure ?? null,
     }

@@ -27,6 +27,15 @@ function sampleMetrics(): DaemonMetrics {
     groups: () => [group, { ...group, group: 1, name: '1', state: 'failed' }],
     logFigures: (pchannel) =>
       pchannel === 0 ? { flushes: 5, flushSeconds: 0.25, rolls: 1, cuts: 0, queuedBytes: 10 } : undefined,
+    walFigures: (pchannel) =>
+      pchannel === 0
+        ? {
+            transactions: { open: 2, begun: 30, committed: 20, rolledBack: 8, expired: 3 },
+            ...{ producers: 4, keys: 55, exclusiveWaiting: 6, exclusiveWaits: 70 },
+            admission: { delayed: 80, refused: 9 },
+            snapshots: { taken: 11, failed: 1 },
+          }
+        : undefined,
     quarantinedBytes: (pchannel) => (pchannel === 0 ? 321 : undefined),
     pool: () => ({ preparedBytes: 1024, misses: 2 }),
     cacheUsedBytes: () => 77,
@@ -75,6 +84,13 @@ describe('metrics', () => {
       expect(lines).toContain('tidelog_log_watermark_seconds{pchannel="0"} 1700000000.5')
       expect(lines).toContain('tidelog_pool_misses_total 2')
       expect(lines).toContain('tidelog_log_quarantine_bytes{pchannel="0"} 321')
+      expect(lines).toContain('tidelog_transactions_open{pchannel="0"} 2')
+      expect(lines).toContain('tidelog_transactions_expired_total{pchannel="0"} 3')
+      expect(lines).toContain('tidelog_idempotency_keys{pchannel="0"} 55')
+      expect(lines).toContain('tidelog_exclusive_waits_total{pchannel="0"} 70')
+      expect(lines).toContain('tidelog_throttle_refused_total{pchannel="0"} 9')
+      expect(lines).toContain('tidelog_throttle_state{pchannel="0",state="ok"} 1')
+      expect(lines).toContain('tidelog_snapshot_failures_total{pchannel="0"} 1')
       expect(lines).toContain('tidelog_data_free_bytes 1000000000')
       expect(lines).toContain('tidelog_data_used_ratio 0.75')
       expect(lines).toContain('tidelog_data_space_state{state="refusing"} 1')

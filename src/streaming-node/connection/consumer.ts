@@ -215,6 +215,7 @@ export class ServerConsumer {
       types,
       memoryBytes: this.#transactionBytes,
       fromLsn: this.#position ?? undefined,
+      fromEarliest: request.from === 'earliest',
       fromTick: this.#fromTick,
       signal: this.#abort.signal,
     })
