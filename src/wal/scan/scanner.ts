@@ -119,7 +119,8 @@ class LogScanner implements Scanner {
       types,
       memoryBytes: options.transactionBytes,
       fromLsn: this.#start.lsn ?? undefined,
-      fromTick: this.#start.timeTick,
+      fromEarliest: start.anywhere,
+      fromTick: start.timeTick,
       signal: this.#abort.signal,
     })
     this.#nextLsn = this.#start.lsn ?? 0

@@ -172,6 +172,7 @@ export class TransactionAssembler {
     if (begin < open.from) await this.#lookBack(open, begin, commit)
     const transaction = begin < open.from ? undefined : open.open.get(begin)
     if (transaction === undefined) {
+      open.end(begin)
       await this.#expectEnded(commit, open)
       return null
     }
