@@ -275,8 +275,13 @@ export class TransactionManager {
       if (state !== 'ended' && error instanceof TidelogError && error.outcome === 'not-written') {
         session.state = 'open'
         leased.ending = null
-        if (state === 'rolling-back') session.failure ??= error
-        if (error.code !== 'CLOSED') this.#arm(leased, state === 'rolling-back' ? RETRY_MS : session.keepaliveMs)
+        if (state === 'committing') {
+          this.#arm(leased, session.keepaliveMs)
+        } else {
+          session.failure ??= error
+          // Of a log that takes nothing more it is left to the next opening.
+          if (error.retriable) this.#arm(leased, RETRY_MS)
+        }
       }
       throw error
     }
