@@ -65,8 +65,11 @@ describe('produce --transaction', () => {
       { lsn, skip: 2 },
       { lsn: (lsn as number) + 1 },
     ])
+    expect(await payloads('txn', '--from', 'last:2')).toEqual(['b', 'c'])
+    expect(await payloads('txn', '--from', 'last:1')).toEqual(['c'])
     const quiet = await run(['produce', 'txn', '--transaction'], { input: 'd\n' })
     expect(quiet.stderr).toMatch(/^transaction \d+ was committed at LSN \d+, time tick \d+\n$/)
+    expect(await payloads('txn', '--from', 'last:3')).toEqual(['b', 'c', 'd'])
   })
 
   test('leaves nothing when a line is bad, or when it is interrupted; until then it is listed', async () => {

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { TidelogError } from '../../src/errors.ts'
+import { budget } from '../budget.ts'
 import { ModelSetup, text, textOf } from './model-setup.ts'
 
 let setup: ModelSetup
@@ -52,19 +53,20 @@ describe('a producer with an identity', () => {
       if (frames % 11 === 3) await setup.restart()
     }
     const tickets = []
-    for (const number of numbers(2000)) {
+    const count = budget({ small: 800, ci: 4000 })
+    for (const number of numbers(count)) {
       tickets.push(await producer.submit(text(number)))
       if (tickets.length % 100 === 0) await new Promise((resolve) => setImmediate(resolve))
     }
     const answers = await Promise.all(tickets.map(({ acknowledged }) => acknowledged))
     await producer.close()
-    expect(frames).toBeGreaterThan(10)
+    expect(frames).toBeGreaterThan(5)
     const read = await setup.read('a')
-    expect(read.map(textOf)).toEqual(numbers(2000))
+    expect(read.map(textOf)).toEqual(numbers(count))
     expect(answers.map(({ lsn }) => lsn)).toEqual(read.map(({ lsn }) => lsn))
     expect(answers.some(({ duplicate }) => duplicate)).toBe(false)
     expect(producer.epoch).toBe(1)
-    expect(producer.lastSequence).toBe(2000)
+    expect(producer.lastSequence).toBe(count)
   })
 
   it('goes on over a connection that is lost before anything was sent', async () => {

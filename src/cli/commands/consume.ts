@@ -7,7 +7,7 @@ import { type CommandContext, examples } from '../command-context.ts'
 import { CursorFile } from '../cursor-file.ts'
 import { didYouMean } from '../did-you-mean.ts'
 import { formatHelp, parseFormatTemplate } from '../format-template.ts'
-import { tickOfLast } from '../last-records.ts'
+import { isBefore, placeOfLast, type RecordPlace } from '../last-records.ts'
 import { LowestTick } from '../lowest-tick.ts'
 import { parseTypes } from '../message-types.ts'
 import { encodeEnvelope } from '../record-envelope.ts'
@@ -205,7 +205,7 @@ class ConsumeRun {
     })
     for await (const record of stream) {
       const notBefore = position.notBefore?.get(record.vchannel)
-      if (notBefore !== undefined && record.timeTick < notBefore) continue
+      if (notBefore !== undefined && isBefore(record, notBefore)) continue
       for (const piece of this.#print(record)) {
         const behind = this.#context.out.write(piece)
         if (behind !== undefined) await behind
@@ -218,17 +218,18 @@ class ConsumeRun {
     }
   }
 
-  /** Where to begin; with `last:N`, the ticks from which on each vchannel counts. */
+  /** Where to begin; with `last:N`, the places from which on each vchannel counts. */
   async #position(client: Client, vchannels: readonly string[]): Promise<ReadFrom> {
     if (this.#start.kind === 'at') return { from: this.#start.position }
-    const notBefore = new Map<string, bigint>()
+    const notBefore = new Map<string, RecordPlace>()
     for (const vchannel of vchannels) {
-      const tick = await tickOfLast(client, vchannel, this.#start.count, this.#stop)
-      if (tick !== null) notBefore.set(vchannel, tick)
+      const options = { types: this.#options.types, signal: this.#stop }
+      const place = await placeOfLast(client, vchannel, this.#start.count, options)
+      if (place !== null) notBefore.set(vchannel, place)
     }
     if (this.#start.count === 0) return { from: 'latest' }
     // A vchannel without records has nothing to leave out, wherever the others begin.
-    const [least] = [...notBefore.values()].sort((a, b) => (a < b ? -1 : 1))
+    const [least] = [...notBefore.values()].map(({ timeTick }) => timeTick).sort((a, b) => (a < b ? -1 : 1))
     return least === undefined ? { from: 'earliest' } : { from: { timeTick: least }, notBefore }
   }
 
@@ -254,7 +255,7 @@ class ConsumeRun {
 
 interface ReadFrom {
   from: ConsumePosition
-  notBefore?: ReadonlyMap<string, bigint>
+  notBefore?: ReadonlyMap<string, RecordPlace>
 }
 
 function printer(options: ConsumeOptions): (record: ConsumedRecord) => Piece[] {
