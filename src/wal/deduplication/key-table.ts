@@ -32,6 +32,9 @@ export interface KeyPlace {
 interface VchannelKeys {
   /** In the order of their ticks. */
   places: Map<string, KeyPlace>
+  /** Stands behind those that are gone: a map's own first entry is searched for among all that were removed. */
+  ages: IterableIterator<[string, KeyPlace]>
+  oldest: [string, KeyPlace] | null
   bytes: number
   horizon: bigint
 }
@@ -100,15 +103,15 @@ export class KeyTable {
     this.#vchannels.delete(vchannel)
     this.#vchannels.set(vchannel, keys)
     const since = place.timeTick - tickOf(this.#window.windowMs)
-    for (const [oldest, { timeTick }] of keys.places) {
-      if (timeTick >= since && keys.bytes <= this.#window.vchannelBytesMax) break
-      this.#forget(keys, oldest)
+    for (let oldest = oldestOf(keys); oldest !== null; oldest = oldestOf(keys)) {
+      if (oldest[1].timeTick >= since && keys.bytes <= this.#window.vchannelBytesMax) break
+      this.#forget(keys, oldest[0])
     }
+    if (this.#bytes <= this.#window.bytesMax) return
     for (const other of this.#vchannels.values()) {
-      if (this.#bytes <= this.#window.bytesMax) break
-      for (const oldest of other.places.keys()) {
-        if (this.#bytes <= this.#window.bytesMax) break
-        this.#forget(other, oldest)
+      for (let oldest = oldestOf(other); oldest !== null; oldest = oldestOf(other)) {
+        if (this.#bytes <= this.#window.bytesMax) return
+        this.#forget(other, oldest[0])
       }
     }
   }
@@ -130,11 +133,24 @@ export class KeyTable {
   #keysOf(vchannel: string): VchannelKeys {
     let keys = this.#vchannels.get(vchannel)
     if (keys === undefined) {
-      keys = { places: new Map(), bytes: 0, horizon: this.#floor }
+      const places = new Map<string, KeyPlace>()
+      keys = { places, ages: places.entries(), oldest: null, bytes: 0, horizon: this.#floor }
       this.#vchannels.set(vchannel, keys)
     }
     return keys
   }
+}
+
+function oldestOf(keys: VchannelKeys): [string, KeyPlace] | null {
+  while (keys.places.size > 0) {
+    // One that came again stands elsewhere now.
+    if (keys.oldest !== null && keys.places.get(keys.oldest[0]) === keys.oldest[1]) return keys.oldest
+    const next = keys.ages.next()
+    // An iterator that has come to the end does not go on.
+    if (next.done) keys.ages = keys.places.entries()
+    keys.oldest = next.done ? null : next.value
+  }
+  return null
 }
 
 function costOf(key: string): number {
