@@ -8,6 +8,7 @@
  * 3. The next manifest retires the old file instead of the new one.
  * 4. The old file is removed, and then its name from the manifest.
  */
+import { isDiskError } from '../disk/disk.ts'
 import { TidelogError } from '../errors.ts'
 import type { SegmentName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
@@ -55,18 +56,17 @@ export class SegmentSwitch {
   /** Step 4. What cannot be removed now is removed by the next open. Throws as a manifest's publication does. */
   async removeOld(): Promise<void> {
     const { name, id } = this.#old
-    const { disk } = this.#log.environment
-    for (const file of [name, indexNameOf(name)]) await disk.unlink(`${this.#log.directory}/${file}`).catch(() => {})
-    await disk.syncDirectory(this.#log.directory)
-    await this.#forget(id)
+    const isGone = await remove(this.#log, [name, indexNameOf(name)])
+    await this.#log.environment.disk.syncDirectory(this.#log.directory)
+    // It stands in the middle of the log: while its file is there, the manifest has to say that it is none of it.
+    if (isGone) await this.#forget(id)
   }
 
   /** Removes what was made, when it is certain that no manifest names it. */
   async #takeBack(): Promise<void> {
     if (this.#manifests.isDoubtful) return
-    await dropRewritten(this.#log, this.#made)
     // Its name does no harm in the list: the next open takes it out.
-    await this.#forget(this.#made.id).catch(() => {})
+    if (await dropRewritten(this.#log, this.#made)) await this.#forget(this.#made.id).catch(() => {})
   }
 
   async #forget(id: string): Promise<void> {
@@ -87,12 +87,20 @@ export class SegmentSwitch {
   }
 }
 
-/** Removes what no manifest names. */
-export async function dropRewritten({ environment, directory }: CompactionLog, made: RewrittenSegment): Promise<void> {
+/** Removes what no manifest names. False: something of it may still be there. */
+export async function dropRewritten(log: CompactionLog, made: RewrittenSegment): Promise<boolean> {
   const { name, temporaryName } = made
-  for (const file of [temporaryName, name, indexNameOf(name)]) {
-    await environment.disk.unlink(`${directory}/${file}`).catch(() => {})
+  return await remove(log, [temporaryName, name, indexNameOf(name)])
+}
+
+async function remove({ environment, directory }: CompactionLog, files: readonly string[]): Promise<boolean> {
+  let isGone = true
+  for (const file of files) {
+    await environment.disk.unlink(`${directory}/${file}`).catch((error: unknown) => {
+      if (!isDiskError(error, 'ENOENT')) isGone = false
+    })
   }
+  return isGone
 }
 
 function retiredOf({ id, baseLsn }: Pick<SegmentReference, 'id' | 'baseLsn'>): SegmentName {

@@ -101,12 +101,12 @@ async function openLocked(
   const found = await findSegments(environment, directory, manifests.content, names)
   // Again: whoever had the log may have gone on until he was fenced.
   if (checked.recovery === 'strict' && found.tail !== null) refuseRecovery(found.tail)
-  await tidyDirectory(environment, directory, manifests, found, names)
+  const stuck = await tidyDirectory(environment, directory, manifests, found, names)
 
   const { tail } = found
   const suffix = tail === null ? [] : await verifiedSuffix(environment, directory, tail)
   const end = recoveredEnd(manifests.content, found, suffix)
-  await settleManifest(manifests, tail, suffix, end)
+  await settleManifest(manifests, tail, suffix, end, stuck)
   await manifests.prepareSpare()
   const { content } = manifests
 
@@ -318,14 +318,17 @@ function recoveredEnd(content: ManifestContent, found: FoundSegments, suffix: re
   }
 }
 
-/** Removes what is known to be a left-over, and puts what is not known out of the way. */
+/**
+ * Removes what is known to be a left-over, and puts what is not known out of the way. Returns the ids of retired segments
+ * that could not be removed: one that was written anew stands in the middle of the log, and has to stay retired.
+ */
 async function tidyDirectory(
   environment: Environment,
   directory: string,
   manifests: ManifestStore,
   found: FoundSegments,
   names: readonly string[],
-): Promise<void> {
+): Promise<ReadonlySet<string>> {
   const { disk } = environment
   const members = new Set(found.entries.map(({ name }) => name))
   const retired = new Set(manifests.content.retired.map(({ id }) => id))
@@ -344,7 +347,13 @@ async function tidyDirectory(
       else strange.push(name)
     } else strange.push(name)
   }
-  for (const name of unwanted) await disk.unlink(`${directory}/${name}`).catch(() => {})
+  const stuck = new Set<string>()
+  for (const name of unwanted) {
+    await disk.unlink(`${directory}/${name}`).catch((error: unknown) => {
+      const id = parseSegmentFileName(name)?.id
+      if (id !== undefined && !isDiskError(error, 'ENOENT')) stuck.add(id)
+    })
+  }
   if (strange.length > 0) {
     await disk.makeDirectory(`${directory}/${QUARANTINE}`)
     for (const name of strange) {
@@ -354,6 +363,7 @@ async function tidyDirectory(
     await disk.syncDirectory(`${directory}/${QUARANTINE}`)
   }
   if (unwanted.length + strange.length > 0) await disk.syncDirectory(directory)
+  return stuck
 }
 
 /**
@@ -366,13 +376,14 @@ async function settleManifest(
   tail: FoundTail | null,
   suffix: readonly TailFrame[],
   end: RecoveredEnd,
+  stuck: ReadonlySet<string>,
 ): Promise<void> {
   const { retired, tail: known } = manifests.content
   const { proven, entry } = tail ?? {}
   const isTail = entry === undefined || known?.id === entry.id
   const cuts = proven !== undefined && suffix.length === 0 && !(isTail && known?.closed === true)
-  if (!cuts && retired.length === 0) return
-  const gone = new Set(retired.map(({ id }) => id))
+  const gone = new Set(retired.flatMap(({ id }) => (stuck.has(id) ? [] : [id])))
+  if (!cuts && gone.size === 0) return
   try {
     await manifests.publish((content) => {
       const rest = { ...content, retired: content.retired.filter(({ id }) => !gone.has(id)) }

@@ -133,6 +133,24 @@ describe('compaction of a closed log', () => {
     ticked.disk.powerLoss()
   })
 
+  it('keeps an old segment retired that cannot be removed, and the next open does, too', async () => {
+    const ticked = await written('stuck', 100)
+    const stuck = filesOf(ticked, '.seg')[1]!
+    const release = ticked.disk.inject(({ kind, path }) =>
+      kind === 'unlink' && path === stuck ? { fail: 'EIO' } : undefined,
+    )
+    expect((await compactLog(ticked.environment, logDirectory, everything)).compacted.length).toBeGreaterThan(1)
+    for (let i = 0; i < 2; i++) await (await openTicked(ticked)).close()
+    expect(filesOf(ticked, '.seg')).toContain(stuck)
+    expect(await faults(ticked)).toEqual([])
+    expect(await read(ticked)).toEqual(ticked.lines)
+    release()
+    await (await openTicked(ticked)).close()
+    expect(filesOf(ticked, '.seg')).not.toContain(stuck)
+    expect(await read(ticked)).toEqual(ticked.lines)
+    ticked.disk.powerLoss()
+  })
+
   it('does not touch the end that a killed process left', async () => {
     const ticked = newTicked('killed')
     const log = await openTicked(ticked)
