@@ -123,6 +123,12 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     safe: 'Everything that was acknowledged. A write under way is `unknown`.',
     next: 'Look at the cause (permissions, the disk, the kernel log). A log that failed recovers when it is opened again.',
   },
+  KEY_FORGOTTEN: {
+    meaning:
+      'An append with an idempotency key was first tried (`firstTriedAt`) before the horizon of the keys that the node still knows: it cannot tell whether that first try was written.',
+    safe: 'Everything that was acknowledged. This try was not written.',
+    next: 'Read the vchannel from the tick of the first try on and look for the record; append it without `firstTriedAt`, or with a new key, if it is not there. A longer window is a setting.',
+  },
   LIMIT_EXCEEDED: {
     meaning: 'A record, a batch, a name or a queue is larger than its limit. The message names the limit.',
     safe: 'Everything that was acknowledged. What was refused was not written.',
@@ -171,6 +177,17 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     safe: 'Everything from the first LSN that is left.',
     next: 'Read from there or from `earliest`, and know that what lay before is gone.',
   },
+  PRODUCER_FENCED: {
+    meaning:
+      'The producer was opened again since, by this or another process, with a newer epoch: the older one may write no more.',
+    safe: 'Everything that was acknowledged. The refused records were not written.',
+    next: 'Only one process at a time may write with a producer id. Stop the other one, or open the producer again, which fences the other.',
+  },
+  PRODUCER_UNKNOWN: {
+    meaning: 'The node does not know the producer, or this connection has not opened it.',
+    safe: 'Everything that was acknowledged. The records were not written.',
+    next: 'Open the producer with its id; `tidelog producers list` shows the known ones.',
+  },
   PROTOCOL_VERSION: {
     meaning: 'Client and daemon have no version of the protocol in common.',
     safe: nothingTried,
@@ -185,6 +202,11 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     meaning: 'More is waiting to be written than the queue may hold.',
     safe: 'Everything that was acknowledged. The refused records were not written.',
     next: 'Wait and send again; if it stays, the disk is slower than the producers.',
+  },
+  RATE_LIMITED: {
+    meaning: 'More is appended than the rate or the memory limit of the pchannel or the node allows.',
+    safe: 'Everything that was acknowledged. The refused records were not written.',
+    next: 'Send again after a pause: it goes on by itself. Raise the limit if the disk can do more.',
   },
   READ_ONLY: {
     meaning: 'The log was opened for reading only, and something was to be written.',
@@ -202,6 +224,23 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     safe: 'All other segments. Nothing was changed.',
     next: 'Look for the file (a backup, `quarantine/`), put it back under its name, and run `tidelog verify`. Then `tidelog repair` says what it would do and what is lost (docs/OPERATIONS.md, "Damage and repair").',
   },
+  SEQUENCE_FORGOTTEN: {
+    meaning:
+      'A repeat of records that this producer has written before, so long ago that the node no longer knows where they stand.',
+    safe: 'Everything that was acknowledged: the records are in the log, once. This repeat was not written.',
+    next: "Go on behind the producer's last sequence, which the message names.",
+  },
+  SEQUENCE_GAP: {
+    meaning: 'The sequence of a record does not follow the last one of its producer: records between them are missing.',
+    safe: 'Everything that was acknowledged. The refused records were not written.',
+    next: 'Send the records from the sequence that the message names, then this one.',
+  },
+  SEQUENCE_STRADDLED: {
+    meaning:
+      'Of the records of a frame the first ones were written before and the others were not: a repeat must keep the frames of the first try.',
+    safe: 'Everything that was acknowledged. Nothing of this frame was written.',
+    next: 'Send what follows the last known sequence, which the message names.',
+  },
   SERVER_UNREACHABLE: {
     meaning: 'No daemon answers at the address.',
     safe: 'Everything that was acknowledged. Nothing new was written.',
@@ -217,6 +256,12 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     safe: 'Everything: nothing was written at the old term.',
     next: 'Ask for the present term and owner; do not write at the old one.',
   },
+  TICK_ORDER: {
+    meaning:
+      'A reader met records whose time ticks go back, or do not fit their transaction: the log was not written by one node after the other.',
+    safe: 'Everything that was delivered so far. Nothing was skipped.',
+    next: 'Run `tidelog verify` on the log, and report it with its output.',
+  },
   TICK_TOO_FAR_AHEAD: {
     meaning: 'The barrier tick asked for lies further in the future than allowed.',
     safe: 'Everything that was acknowledged. The records were not written.',
@@ -226,6 +271,24 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     meaning: 'Something did not happen within its deadline. The message names what and how long.',
     safe: 'Everything that was acknowledged. For an append, the outcome says `not-written` or `unknown`.',
     next: 'Try again; if it stays, look at the health of the daemon (`tidelog status`) and of the disk.',
+  },
+  TRANSACTION_ABORTED: {
+    meaning:
+      'The transaction was ended by the node: by a message that takes its vchannel exclusively (DDL, flush), by the failure of one of its records, or by a restart of the node.',
+    safe: 'Everything that was acknowledged outside of it. Nothing of the transaction is or will be visible.',
+    next: 'Begin it again and append its records again.',
+  },
+  TRANSACTION_EXPIRED: {
+    meaning:
+      'The transaction is not open: it was not used for longer than its keepalive and was rolled back, or the node does not know it.',
+    safe: 'Everything that was acknowledged outside of it. Nothing of it is visible, unless its commit was answered.',
+    next: 'Begin it again; ask for a longer keepalive if it needs longer pauses.',
+  },
+  TRANSACTION_STATE: {
+    meaning:
+      'The call does not fit the state of the transaction: an append, commit or rollback of one that is being committed or rolled back, or has ended.',
+    safe: 'Everything that was acknowledged. Nothing was written.',
+    next: 'Commit or roll back once, after the last append; then begin another one.',
   },
   UNDO_REFUSED: {
     meaning: 'A repair cannot be undone: there was none, or the log was written to since.',
@@ -241,5 +304,11 @@ export const errorAdvice: Partial<Record<ErrorCode, ErrorAdvice>> = {
     meaning: 'There is no vchannel of that name.',
     safe: 'Everything: nothing was created.',
     next: '`tidelog vchannels` lists all; `consume --wait` waits for one that does not exist yet; `produce` creates it.',
+  },
+  WINDOW_LOST: {
+    meaning:
+      'The state by which the node recognizes repeats of this producer is lost: its snapshots are gone or do not fit the log.',
+    safe: 'Everything that was acknowledged. The records were not written.',
+    next: 'Read the end of the vchannel to see what was written, then open the producer under a new id.',
   },
 }
