@@ -79,6 +79,14 @@ const suites = [
     only: 'random scans',
   },
   {
+    name: 'wal-model',
+    files: ['test/simulation/wal-model.test.ts'],
+    runs: 800,
+    stride: 1,
+    count: /WAL model: (\d+) runs/g,
+    unit: 'runs',
+  },
+  {
     name: 'decoders',
     files: [
       'test/native-free-storage/format/hostile.test.ts',

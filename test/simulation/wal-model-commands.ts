@@ -381,13 +381,24 @@ export class StepClock extends Base {
   override toString = () => `clock(${this.#hours} h)`
 }
 
-/** Everything that was acknowledged is below the watermark within an interval. */
+/** Everything that was acknowledged is below the watermark within an interval; what is under way is not, before it is. */
 export class Confirm extends Base {
-  async act(model: WalModel): Promise<void> {
-    const atLeast = model.units.at(-1)?.timeTick ?? 0n
-    const tick = await model.wal.confirmed({ atLeast })
+  override async act(model: WalModel): Promise<void> {
+    const { wal } = model
+    const { expected, message } = messageOf(model, { vchannel: 'a', type: 0, bytes: 20 })
+    let answer: { lsn: number; timeTick: bigint } | undefined
+    const appending = wal.append(message).then((appended) => {
+      answer = appended
+    })
+    const atLeast = wal.watermark() + tickOf(1)
+    const tick = await wal.confirmed({ atLeast })
     demand(tick >= atLeast, () => `T ${tick} is below ${atLeast}`)
+    // Durable by now, or behind the watermark.
+    if (answer !== undefined) model.addMessage(expected, answer)
     if (tick > model.published) model.published = tick
+    if (answer !== undefined) return
+    await appending
+    model.addMessage(expected, answer!)
   }
 
   override toString = () => 'confirm'
@@ -415,8 +426,10 @@ export class Truncate extends Base {
     demand(firstLsn <= Math.max(before, oldest), () => `an open transaction of ${oldest} is cut at ${firstLsn}`)
     model.firstLsn = firstLsn
     // Whoever asked still reads all from there.
-    const given = unitsOf(await collect(wal.scan({ from: { lsn: Math.max(asked, firstLsn) } })))
-    mustBe(given, expectedUnits(model.units, { lsn: Math.max(asked, firstLsn) }, {}))
+    const cut = model.units.findLast((each) => model.isCut(each))?.lsn ?? -1
+    const lsn = Math.max(asked, firstLsn, cut < before ? 0 : cut + 1)
+    demand(cut < asked || before > 0, () => `LSN ${cut} is cut by a truncation to ${asked}`)
+    mustBe(unitsOf(await collect(wal.scan({ from: { lsn } }))), expectedUnits(model.units, { lsn }, {}))
     if (firstLsn === 0) return
     const below = (async () => collect(wal.scan({ from: { lsn: firstLsn - 1 } })))()
     await expect(below).rejects.toEqual(expect.objectContaining({ code: 'POSITION_TRUNCATED' }))
