@@ -172,6 +172,8 @@ export interface WalProducer {
   readonly epoch: number
   /** Of the last record that is known to be in the log; 0 when there is none. */
   readonly lastSequence: number
+  /** The state of the WAL was lost: what was written under this id before is not known, and the next sequence is believed. */
+  readonly windowLost: boolean
   /** `sequence`: one more than the last one when left out. */
   append(
     message: Omit<MutableMessage, 'vchannel'>,

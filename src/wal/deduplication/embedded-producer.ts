@@ -7,6 +7,7 @@ export class EmbeddedProducer implements WalProducer {
   readonly id: string
   readonly vchannel: string
   readonly epoch: number
+  readonly windowLost: boolean
   readonly #number: number
   readonly #appender: NodeAppender
   #lastSequence: number
@@ -16,6 +17,7 @@ export class EmbeddedProducer implements WalProducer {
     this.vchannel = vchannel
     this.id = id
     this.epoch = opened.epoch
+    this.windowLost = opened.windowLost
     this.#number = opened.producer
     this.#appender = appender
     this.#lastSequence = opened.lastSequence

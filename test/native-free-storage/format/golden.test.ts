@@ -7,7 +7,7 @@
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { loadChecksum } from '../../../native-free-storage/format/checksum.ts'
+import { hash64, loadChecksum } from '../../../native-free-storage/format/checksum.ts'
 import { decodeGap, encodeGap, type Gap } from '../../../native-free-storage/format/gap.ts'
 import {
   decodeIndexHeader,
@@ -29,6 +29,12 @@ import {
   encodeSegmentHeader,
   type SegmentHeader,
 } from '../../../native-free-storage/format/segment-header.ts'
+import {
+  decodeSnapshotHeader,
+  encodeSnapshotHeader,
+  SNAPSHOT_HEADER_BYTES,
+  type SnapshotPlace,
+} from '../../../native-free-storage/format/snapshot.ts'
 import { vchannelNameHash } from '../../../native-free-storage/format/vchannel-names.ts'
 import { formatHexDump, parseHexDump } from './hex-dump.ts'
 import { decodeFrame, encodeFrame, type FrameInput } from './whole-frame.ts'
@@ -79,6 +85,16 @@ const codecs: Record<string, { encode(fields: never): Buffer; decode(bytes: Buff
       const { formatVersion, readerVersion, compatibleFeatures, readOnlyFeatures, checksum, ...fields } =
         decodeSegmentHeader(bytes)
       return fields
+    },
+  },
+  snapshot: {
+    encode: ({ content, ...place }: SnapshotPlace & { content: Uint8Array }) =>
+      Buffer.concat([encodeSnapshotHeader(place, content), content]),
+    decode: (bytes) => {
+      const { contentLength, contentHash, ...place } = decodeSnapshotHeader(bytes)
+      const content = bytes.subarray(SNAPSHOT_HEADER_BYTES)
+      expect([content.length, hash64(content)]).toEqual([contentLength, contentHash])
+      return { ...place, content: new Uint8Array(content) }
     },
   },
 }
