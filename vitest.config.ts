@@ -15,5 +15,8 @@ export default defineConfig({
     pool: 'forks',
     // Many suites wait for child processes and disks rather than for a processor.
     maxWorkers: 3,
+    // The files of a worker share their modules: loading them anew for each file takes a third of the time of all. No suite
+    // changes a module.
+    isolate: false,
   },
 })

@@ -18,6 +18,8 @@ export const findingCodes = {
   FILES_QUARANTINED: 'info',
   /** A segment file that is not part of the log, or a temporary file: the next open moves it away. */
   FILE_STRAY: 'info',
+  /** State of somebody above the log, which is passed over at an opening; the next one takes its place. */
+  SNAPSHOT_DAMAGED: 'info',
   /** A gap frame says that records were lost before; numbering went on. */
   GAP_LOST: 'info',
   /** A writer has the log open: its tail is judged only up to the last proven point. */

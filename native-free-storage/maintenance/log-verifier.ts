@@ -7,9 +7,11 @@ import { isProbeName } from '../disk/write-probe.ts'
 import type { Environment } from '../environment.ts'
 import { parseManifestFileName, parseSegmentFileName, segmentFileName } from '../format/file-names.ts'
 import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
+import { parseSnapshotFileName } from '../format/snapshot.ts'
 import { LEASE_FILE } from '../log/lease-file.ts'
 import { MANIFEST_SPARE } from '../log/manifest-store.ts'
 import { UNINDEXED_SEGMENTS_MAX } from '../log/segment-tidying.ts'
+import { readSnapshotFile } from '../log/snapshot-files.ts'
 import { classifyTail } from '../recovery/classify.ts'
 import { holdsFrame, pointNamed, scanTail, type TailPoint, type TailScan } from '../recovery/tail-scan.ts'
 import { POOL_DIRECTORY } from '../segment/file-pool.ts'
@@ -63,6 +65,7 @@ export class LogVerifier {
     const lastTick = boundsTicks ? this.#lastTick : 0n
     this.#findings.push(...(await verifyLease(this.#environment, this.#directory, lastTick)))
     this.#files(survey, reached)
+    await this.#snapshots(survey)
     const { manifest } = survey
     const result: LogVerification = {
       path: this.#directory,
@@ -412,6 +415,7 @@ export class LogVerifier {
       if (name.endsWith('.idx') && stems.has(name.slice(0, -4))) continue
       const generation = parseManifestFileName(name)
       if (generation !== null && generation === newest) continue
+      if (parseSnapshotFileName(name) !== null) continue
       const what =
         generation === null ? 'is not part of the log' : 'was left behind when a later manifest was published'
       this.#add('FILE_STRAY', `${name} ${what}`, { file: name })
@@ -419,6 +423,19 @@ export class LogVerifier {
     for (const name of survey.quarantined) {
       const file = `quarantine/${name}`
       this.#add('FILES_QUARANTINED', `${file} was found and is not part of the log`, { file, acknowledged: 'unknown' })
+    }
+  }
+
+  /** Names come and go beside a writer. */
+  async #snapshots({ names, writerRunning }: LogSurvey): Promise<void> {
+    for (const name of writerRunning ? [] : names) {
+      const lsn = parseSnapshotFileName(name)
+      if (lsn === null) continue
+      const found = await readSnapshotFile(this.#environment, `${this.#directory}/${name}`)
+      if (found !== null && found.header.lsn === lsn) continue
+      this.#add('SNAPSHOT_DAMAGED', `the snapshot ${name} is damaged, or of a later version: it is passed over`, {
+        file: name,
+      })
     }
   }
 

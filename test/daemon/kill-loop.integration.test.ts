@@ -7,7 +7,7 @@ import { budget } from '../budget.ts'
 
 const script = fileURLToPath(new URL('../../bench/kill-loop/kill-loop.mjs', import.meta.url))
 /** Two a data directory. Some kill the daemon again while it recovers; the fourth directory is at durability `os`. */
-const rounds = budget({ small: 3, ci: 8, soak: 2_000 })
+const rounds = budget({ small: 2, ci: 8, soak: 2_000 })
 
 test(`nothing acknowledged is lost or changed over ${rounds} rounds of SIGKILL`, async () => {
   const args = [script, '--rounds', String(rounds), '--fresh-every', '2', '--seed', String(Date.now() % 1_000_000)]

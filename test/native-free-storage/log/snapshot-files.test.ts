@@ -1,7 +1,7 @@
 /** Snapshots beside a log, on the simulated disk: crashes, damage, a log that was cut behind them. */
 import { beforeAll, describe, expect, it } from 'vitest'
 import { SNAPSHOT_HEADER_BYTES, snapshotFileName } from '../../../native-free-storage/format/snapshot.ts'
-import { loadChecksum, openLog } from '../../../native-free-storage/index.ts'
+import { loadChecksum, openLog, verifyLog } from '../../../native-free-storage/index.ts'
 import { budget } from '../../budget.ts'
 import { newDisk } from '../../simulation/crash-runner.ts'
 import { logDirectory, logEnvironment } from '../../simulation/log-session.ts'
@@ -55,6 +55,8 @@ describe('a snapshot', () => {
     for (let byte = 0; byte < SNAPSHOT_HEADER_BYTES + 3; byte++) {
       disk.flipBit(pathOf(2), byte, byte % 8)
       expect(await found(disk)).toEqual(['1 one'])
+      const { findings } = await verifyLog(logEnvironment(disk, 1), logDirectory)
+      expect(findings).toMatchObject([{ code: 'SNAPSHOT_DAMAGED', file: snapshotFileName(2) }])
       disk.flipBit(pathOf(2), byte, byte % 8)
     }
     expect(await found(disk)).toEqual(['2 two', '1 one'])
