@@ -44,6 +44,9 @@ export class TransactionTable {
   readonly #open = new Map<number, Changing>()
   /** In the order in which they ended. */
   readonly #ended = new Map<number, EndedTransaction>()
+  /** Their ids in that order, from `#oldest` on: a map that loses its first entry again and again is slow to find it. */
+  #order: number[] = []
+  #oldest = 0
   readonly #spans: TruncationSpans
 
   constructor(spans = new TruncationSpans()) {
@@ -152,6 +155,7 @@ export class TransactionTable {
       if (table.#ended.has(transaction) || table.#open.has(transaction)) {
         throw new Error(`the transaction ${transaction} is there twice`)
       }
+      table.#order.push(transaction)
       table.#ended.set(transaction, {
         outcome: OUTCOMES[integer(outcome, OUTCOMES.length - 1, 'an outcome')]!,
         lsn: integer(lsn, Number.MAX_SAFE_INTEGER, 'the LSN of an end'),
@@ -170,11 +174,12 @@ export class TransactionTable {
   #end(transaction: number, ended: EndedTransaction): void {
     this.#open.delete(transaction)
     this.#ended.set(transaction, ended)
+    this.#order.push(transaction)
     if (this.#ended.size <= ENDED_MAX) return
-    for (const oldest of this.#ended.keys()) {
-      this.#ended.delete(oldest)
-      return
-    }
+    this.#ended.delete(this.#order[this.#oldest++]!)
+    if (this.#oldest < ENDED_MAX) return
+    this.#order = this.#order.slice(this.#oldest)
+    this.#oldest = 0
   }
 }
 
