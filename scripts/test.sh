@@ -18,6 +18,8 @@ if [[ $TIDELOG_BUDGET == small ]]; then
 Left out here, to stay under three minutes; `.ci/run` runs all of it:
   - full budgets: the simulated crashes, the random cases and the rounds of SIGKILL ran in small numbers
     (the full ones: TIDELOG_BUDGET=ci npm test; longer still: TIDELOG_BUDGET=soak npm test)
+  - most cases of the command line's tables (wrong usage, kinds of damage), each of which starts a process, and its
+    largest inputs
   - the other ways to write (fdatasync, one write in flight, no flock): the integration suites again in each
   - suites against real servers and tools where they are not installed (promtool, strace, systemd-analyze) or need root
     (a full disk, on an image that is mounted); the skipped tests say what they lack

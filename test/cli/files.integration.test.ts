@@ -1,6 +1,7 @@
 import { cp, open, readdir, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { thinned } from '../budget.ts'
 import { cli, removeTemporaryDirectories, startDaemonProcess, temporaryDirectory } from './cli-process.ts'
 
 /** A data directory that a daemon filled, sealed and left: two segments in the log of `orders`. */
@@ -69,7 +70,7 @@ describe('verify', () => {
     expect((await cli(['verify', log])).stdout.toString()).toMatch(/^clean .*: 4 records, .*LSN 0 to 3\nClean\.\n$/)
   })
 
-  test.each<[string, number, string, (log: string) => Promise<void>]>([
+  const changes: [string, number, string, (log: string) => Promise<void>][] = [
     ['a lost index', 8, 'INDEX_MISSING', async (log) => rm(await fileIn(log, '.idx'))],
     ['a stale index', 8, 'INDEX_WRONG', async (log) => flip(await fileIn(log, '.idx'), 100)],
     ['a flip in unused bytes of a header', 8, 'PADDING_NOT_ZERO', async (log) => flip(await fileIn(log, '.seg'), 4000)],
@@ -85,7 +86,8 @@ describe('verify', () => {
     ['a log that is gone', 9, 'LOG_MISSING', async (log) => rm(log, { recursive: true })],
     ['a catalog that is gone', 9, 'LOG_MISSING', async (log) => rm(join(log, '../../catalog'), { recursive: true })],
     ['a file that is none of ours', 0, 'FILE_STRAY', async (log) => writeFile(join(log, 'left.tmp'), '')],
-  ])('%s: exit code %i, %s', async (_name, status, code, change) => {
+  ]
+  test.each(thinned(changes, 3))('%s: exit code %i, %s', async (_name, status, code, change) => {
     const copy = await changed(change)
     const result = await cli(['verify', copy, '--json'])
     expect(result.status).toBe(status)
@@ -165,14 +167,17 @@ describe('describe', () => {
 })
 
 describe('a path without logs', () => {
-  test.each(['describe', 'dump', 'verify'])('%s says LOG_MISSING, whatever the path is', async (command) => {
-    const empty = await temporaryDirectory()
-    const file = join(empty, 'file')
-    await writeFile(file, '')
-    for (const path of [empty, file, join(empty, 'missing')]) {
-      const result = await cli([command, path, '--json'])
-      expect(result.status).toBe(1)
-      expect(JSON.parse(result.stderr).error).toMatchObject({ code: 'LOG_MISSING', file: path })
-    }
-  })
+  test.each(thinned(['describe', 'dump', 'verify'], 3))(
+    '%s says LOG_MISSING, whatever the path is',
+    async (command) => {
+      const empty = await temporaryDirectory()
+      const file = join(empty, 'file')
+      await writeFile(file, '')
+      for (const path of [empty, file, join(empty, 'missing')]) {
+        const result = await cli([command, path, '--json'])
+        expect(result.status).toBe(1)
+        expect(JSON.parse(result.stderr).error).toMatchObject({ code: 'LOG_MISSING', file: path })
+      }
+    },
+  )
 })

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { budgetName } from '../budget.ts'
+import { thinned } from '../budget.ts'
 import {
   binPath,
   cli,
@@ -38,7 +38,7 @@ afterAll(async () => {
 })
 
 describe('wrong usage', () => {
-  test.each<[string, string[], string]>([
+  const wrong: [string, string[], string][] = [
     ['no command', [], 'Usage: tidelog'],
     ['an unknown command', ['prodcue', 'x'], 'Did you mean produce?'],
     ['an unknown flag', ['consume', 'x', '--jsno'], 'Did you mean --json?'],
@@ -60,7 +60,8 @@ describe('wrong usage', () => {
     ['a setting that is none', ['serve', '--listne', '127.0.0.1:1'], 'Did you mean --listen?'],
     ['a value that a setting cannot have', ['serve', '--pchannels', 'many'], '--pchannels is "many"'],
     ['a host that is not loopback', ['serve', '--listen', '0.0.0.0:7420'], '[HOST_NOT_LOOPBACK]'],
-  ])('%s is exit code 2, and nothing is on standard output', async (name, args, message) => {
+  ]
+  test.each(thinned(wrong, 4))('%s is exit code 2, and nothing is on standard output', async (name, args, message) => {
     const env = { TIDELOG_SERVER: name.includes('environment') ? 'nonsense' : 'tcp://127.0.0.1:9' }
     const result = await cli(args, { env })
     expect(result.stderr).toContain(message)
@@ -80,8 +81,7 @@ describe('wrong usage', () => {
     const commands = [...help.slice(help.indexOf('Commands:')).matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name!)
     expect(commands).toContain('serve')
     const asked = commands.filter((name) => name !== 'help' && name !== 'config')
-    // In `npm test` some of them; in the gate all.
-    for (const command of asked.filter((_, index) => budgetName() !== 'small' || index % 5 === 0)) {
+    for (const command of thinned(asked, 5)) {
       const result = await cli([command, '--help'])
       expect(result).toMatchObject({ status: 0, stderr: '' })
       expect(result.stdout.toString()).toMatch(/\nExamples?:\n {2}\$ /)

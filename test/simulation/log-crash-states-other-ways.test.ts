@@ -6,5 +6,5 @@ import { ways } from './log-session.ts'
 
 describe('a log after power was lost', () => {
   const others = ways.filter(({ mode, durability }) => mode !== 'dsync' || durability !== 'disk')
-  losesPower(others, budget({ small: 100, ci: 10_000, soak: 500_000 }))
+  losesPower(others, budget({ small: 80, ci: 10_000, soak: 500_000 }))
 })

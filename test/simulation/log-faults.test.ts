@@ -84,7 +84,7 @@ const faults: { name: string; fault: Fault; matches(operation: Operation): boole
 describe('one operation fails, wherever it stands', () => {
   for (const { name, fault, matches } of faults) {
     it(name, async () => {
-      const perFault = budget({ small: 6, ci: 40, soak: 10_000 })
+      const perFault = budget({ small: 4, ci: 40, soak: 10_000 })
       const random = new Random(`${seed}/${name}`)
       let runs = 0
       for (let i = 0; i < perFault; i++) {
@@ -128,7 +128,7 @@ describe('one operation fails, wherever it stands', () => {
 describe('the disk is full', () => {
   for (const way of ways) {
     it(`refuses, keeps what it has, goes on when there is room: ${way.mode} ${way.depth} ${way.durability}`, async () => {
-      const steps = budget({ small: 12, ci: 100, soak: 5_000 })
+      const steps = budget({ small: 8, ci: 100, soak: 5_000 })
       for (let i = 0; i < steps; i++) {
         const bytes = Math.floor(((i + 0.5) * 1_800_000) / steps)
         try {

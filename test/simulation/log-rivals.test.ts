@@ -19,7 +19,7 @@ describe('a second owner at each step of the first one', () => {
       for (const dies of [false, true]) {
         const what = `${secondAppends ? 'appends' : 'only looks'}${stalls === undefined ? '' : `, a ${stalls} of the first one stands still`}${dies ? ', the first one dies' : ''}`
         it(what, async () => {
-          const runs = budget({ small: 16, ci: 50, soak: 20_000 })
+          const runs = budget({ small: 8, ci: 50, soak: 20_000 })
           const random = new Random(`${seed}/${what}`)
           for (let i = 0; i < runs; i++) {
             const rivalry: Rivalry = {

@@ -16,7 +16,8 @@ it('says how much lies in quarantine, in folders of it too, and nothing where th
   }
   expect(await quarantineOf(environment, '/log')).toEqual({ files: 0, bytes: 0 })
   await put('/log/strange', 1000)
-  await (await openLog('/log', { environment })).close()
+  const writeWay = { mode: 'dsync', depth: 1, reason: 'a simulation' } as const
+  await (await openLog('/log', { environment, writeWay })).close()
   expect(await quarantineOf(environment, '/log')).toEqual({ files: 1, bytes: 1000 })
   await disk.makeDirectory('/log/quarantine/repair-1')
   await put('/log/quarantine/repair-1/a.seg', 23)
