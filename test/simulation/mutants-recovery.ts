@@ -133,7 +133,7 @@ export const mutantsOfRecovery: Readonly<Record<string, Mutant>> = {
       {
         file: succession,
         replace: 'import { finishSegment }',
-        by: "import { SegmentWriter } from '../segment/segment-writer.ts'\nimport { SegmentIndexBuilder } from '../segment/sparse-index.ts'\nimport { walkSegment } from '../maintenance/segment-walk.ts'\nimport { logFilesOf } from './log-files.ts'\nimport { finishSegment }",
+        by: "import { SegmentWriter as OldTailWriter } from '../segment/segment-writer.ts'\nimport { SegmentIndexBuilder } from '../segment/sparse-index.ts'\nimport { walkSegment } from '../maintenance/segment-walk.ts'\nimport { logFilesOf } from './log-files.ts'\nimport { finishSegment }",
       },
       {
         file: succession,
@@ -143,7 +143,7 @@ export const mutantsOfRecovery: Readonly<Record<string, Mutant>> = {
       const { environment, directory, mode, durability, segmentBytes } = this.#settings
       const { entry, header, end, chain } = predecessor
       const file = await environment.disk.open(\`\${directory}/\${entry.name}\`, 'write', mode === 'dsync' ? 'dsync' : 'none')
-      const writer = new SegmentWriter({ header, headerChecksum: 0n, file, capacity: segmentBytes, durability, mode })
+      const writer = new OldTailWriter({ header, headerChecksum: 0n, file, capacity: segmentBytes, durability, mode })
       const building = new SegmentIndexBuilder(header.salt)
       const opened = await logFilesOf(this.#state).segments.open(entry)
       for await (const frame of walkSegment(opened, { from: 4096, end, lsn: entry.baseLsn, chain: undefined, content: false })) {
