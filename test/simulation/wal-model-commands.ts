@@ -390,7 +390,8 @@ export class Confirm extends Base {
     const appending = wal.append(message).then((appended) => {
       answer = appended
     })
-    const atLeast = wal.watermark() + tickOf(1)
+    // The next one: a clock that has stepped back gives no greater milliseconds for as long as it did.
+    const atLeast = wal.watermark() + 1n
     const tick = await wal.confirmed({ atLeast })
     demand(tick >= atLeast, () => `T ${tick} is below ${atLeast}`)
     // Durable by now, or behind the watermark.

@@ -33,6 +33,8 @@ export class SnapshotKeeper implements Stage {
   /** Durable; -1: none. */
   #newest: number
   #appendedBytes = 0
+  /** The last one could not be saved. */
+  #hasFailed = false
   #taking: Promise<void> | null = null
 
   constructor(store: LogStore, state: WalState, snapshots: readonly number[], intervalBytes = INTERVAL_BYTES) {
@@ -69,7 +71,16 @@ export class SnapshotKeeper implements Stage {
   /** How far the log may be truncated when nothing below `lsn` is needed any more. Never throws. */
   floor(lsn: number): number {
     if (lsn > this.#newest) void this.take()
-    return Math.min(this.#state.transactions.truncationFloor(lsn), Math.max(0, this.#newest))
+    const kept = this.#state.transactions.truncationFloor(lsn)
+    // On a full disk a truncation may be what makes room for the snapshot: where there is nothing to lose, it goes first.
+    if (this.#hasFailed && this.#isTrivial) return kept
+    return Math.min(kept, Math.max(0, this.#newest))
+  }
+
+  /** No producer, no key, no open transaction: there is nothing that a repeat could be recognized by. */
+  get #isTrivial(): boolean {
+    const { producers, keys, transactions } = this.#state
+    return producers.size === 0 && keys.size === 0 && transactions.openCount === 0
   }
 
   /** Before a truncation: settles when the snapshot that it needs is there, or cannot be had. Never rejects. */
@@ -96,12 +107,14 @@ export class SnapshotKeeper implements Stage {
     try {
       await this.#store.snapshots.save(lsn, bytes)
       this.#newest = lsn
+      this.#hasFailed = false
       this.#counts.taken++
       this.#counts.bytes = bytes.length
       this.#counts.lsn = lsn
       this.#state.transactions.truncated(this.#store.firstLsn)
     } catch {
       this.#counts.failed++
+      this.#hasFailed = true
       // Tried again when as much has been appended once more.
       this.#appendedBytes = Math.floor(appended / 2)
     }

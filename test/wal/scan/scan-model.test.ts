@@ -5,7 +5,7 @@ import { budget, budgetName } from '../../budget.ts'
 import { huntScans } from './scan-hunt.ts'
 import { scanMutants } from './scan-mutants.ts'
 
-const seed = Number(process.env.TIDELOG_SEED ?? Date.now() % 2 ** 31)
+const seed = Number(process.env.TIDELOG_SEED ?? 1)
 
 describe('random scans', () => {
   it(`a scan gives the units of the log, in order, from any start (TIDELOG_SEED=${seed})`, async () => {

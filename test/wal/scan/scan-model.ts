@@ -139,8 +139,6 @@ function rowOf(
     return of % 2 === 0 ? { ...common, vchannel } : { ...common, vchannel, producer: 7 }
   }
   const transaction = pick(open, of)
-  // What no node writes: it counts for nothing.
-  if (of === 38) return { ...common, transaction, vchannel: pick(VCHANNELS, type) }
   return { ...common, transaction, vchannel: script.open.get(transaction)!.vchannel }
 }
 
