@@ -97,6 +97,9 @@ export class Wal implements AsyncDisposable {
     this.#appender = new MessageAppender(store, gate, this.#lock, this.#users, this.#pipeline, (bytes) =>
       this.#snapshots.appended(bytes),
     )
+    this.#appender.onFailure = (error) => {
+      if (error instanceof TidelogError && error.code === 'DISK_FULL') this.#snapshots.noRoom()
+    }
     const intervalMs = options.timeTickIntervalMs ?? INTERVAL_MS
     this.#confirmed = new ConfirmedTicks(
       clock,
@@ -271,7 +274,7 @@ export class Wal implements AsyncDisposable {
     await this.#snapshots.reach(needed)
     await this.#store.truncateBefore(lsn)
     // There was no room for it before.
-    if (lsn <= this.nextLsn) void this.#snapshots.reach(needed)
+    if (lsn <= this.nextLsn) void this.#snapshots.takeBehind(needed)
   }
 
   /** What this pchannel's own bounds let in for now. */

@@ -35,6 +35,8 @@ export class MessageAppender {
   readonly #users: UserInterceptors
   readonly #pipeline: AppendPipeline
   readonly #onAppended: (bytes: number) => void
+  /** Told why an append failed. */
+  onFailure: ((error: unknown) => void) | null = null
   readonly #counts: AppenderStatistics = { appends: 0, records: 0, bytes: 0, failed: 0, duplicates: 0 }
 
   constructor(
@@ -92,6 +94,7 @@ export class MessageAppender {
       (error: unknown) => {
         this.#lock.leaveShared(vchannel)
         counts.failed++
+        this.onFailure?.(error)
         this.#pipeline.end()
         throw error
       },
@@ -166,6 +169,7 @@ export class MessageAppender {
       },
       (error: unknown) => {
         this.#counts.failed++
+        this.onFailure?.(error)
         over()
         throw error
       },

@@ -33,7 +33,7 @@ export class SnapshotKeeper implements Stage {
   /** Durable; -1: none. */
   #newest: number
   #appendedBytes = 0
-  /** The last one could not be saved. */
+  /** There was no room, for a snapshot or for an append: none since was saved. */
   #hasFailed = false
   #taking: Promise<void> | null = null
 
@@ -85,8 +85,20 @@ export class SnapshotKeeper implements Stage {
 
   /** Before a truncation: settles when the snapshot that it needs is there, or cannot be had. Never rejects. */
   async reach(lsn: number): Promise<void> {
+    // The last blocks of a full disk are for the manifest that makes room.
+    if (this.#hasFailed && this.#isTrivial) return
     if (lsn > this.#newest) await this.#taking
     if (lsn > this.#newest) await this.take()
+  }
+
+  /** After a truncation. Never rejects. */
+  async takeBehind(lsn: number): Promise<void> {
+    if (lsn > this.#newest) await this.take()
+  }
+
+  /** An append has met a full disk. */
+  noRoom(): void {
+    this.#hasFailed = true
   }
 
   /** Settles when it is durable, or could not be taken: then the older ones and a longer tail serve. Never rejects. */
