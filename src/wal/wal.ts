@@ -266,15 +266,7 @@ export class Wal implements AsyncDisposable {
   truncateBefore(lsn: number): Promise<void> {
     if (this.#closing !== null) return Promise.reject(closed())
     // The state behind it has to be there without the records that go.
-    return this.#truncate(lsn)
-  }
-
-  async #truncate(lsn: number): Promise<void> {
-    const needed = Math.min(lsn, this.nextLsn)
-    await this.#snapshots.reach(needed)
-    await this.#store.truncateBefore(lsn)
-    // There was no room for it before.
-    if (lsn <= this.nextLsn) void this.#snapshots.takeBehind(needed)
+    return this.#snapshots.reach(Math.min(lsn, this.nextLsn)).then(() => this.#store.truncateBefore(lsn))
   }
 
   /** What this pchannel's own bounds let in for now. */

@@ -70,10 +70,10 @@ export class SnapshotKeeper implements Stage {
 
   /** How far the log may be truncated when nothing below `lsn` is needed any more. Never throws. */
   floor(lsn: number): number {
-    if (lsn > this.#newest) void this.take()
     const kept = this.#state.transactions.truncationFloor(lsn)
     // On a full disk a truncation may be what makes room for the snapshot: where there is nothing to lose, it goes first.
     if (this.#hasFailed && this.#isTrivial) return kept
+    if (lsn > this.#newest) void this.take()
     return Math.min(kept, Math.max(0, this.#newest))
   }
 
@@ -88,11 +88,6 @@ export class SnapshotKeeper implements Stage {
     // The last blocks of a full disk are for the manifest that makes room.
     if (this.#hasFailed && this.#isTrivial) return
     if (lsn > this.#newest) await this.#taking
-    if (lsn > this.#newest) await this.take()
-  }
-
-  /** After a truncation. Never rejects. */
-  async takeBehind(lsn: number): Promise<void> {
     if (lsn > this.#newest) await this.take()
   }
 
