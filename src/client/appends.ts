@@ -12,6 +12,7 @@ import { AppendEntry, type EntryInput, type SubmitOrder } from './append-entry.t
 import { checkName, checkRecord, RECORD_OVERHEAD_BYTES, recordBytes, refused } from './check-record.ts'
 import type { FrameLane } from './frame-lane.ts'
 import { GroupQueue } from './group-queue.ts'
+import { pauseMsOf } from './retry-pause.ts'
 import type { Session } from './session.ts'
 import { abortedError } from './settings.ts'
 import { Throttles } from './throttles.ts'
@@ -19,8 +20,6 @@ import type { AppendOptions, AppendRecord, BatchOptions } from './types.ts'
 
 const SWEEP_MS = 250
 const ROUTES_MAX = 65_536
-/** Between two attempts at what the node refuses: at most 16 times the first pause. */
-const PAUSE_DOUBLINGS_MAX = 4
 /** Of the head of a body: its header, the name, the contexts; and of each record its row. */
 const BODY_MARGIN_BYTES = 4096
 const ROW_BYTES_ABOUT = 32
@@ -324,7 +323,7 @@ export class Appends {
         const again = known.retriable && (known.outcome === 'not-written' || known.code === 'CONNECTION_LOST')
         if (!again) failAll(route, known)
         else {
-          const pauseMs = backoffMs * 2 ** Math.min(pauses++, PAUSE_DOUBLINGS_MAX)
+          const pauseMs = pauseMsOf(backoffMs, pauses++)
           await new Promise<void>((resolve) => clock.after(pauseMs, resolve, true))
         }
       }

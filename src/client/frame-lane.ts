@@ -16,6 +16,7 @@ import { encodeFrame } from './encode-frame.ts'
 import { endsProducer, gap, isVerdict, type KeptFrame } from './kept-frame.ts'
 import type { LaneNumber } from './lane-numbers.ts'
 import type { LaneOwner } from './lane-owner.ts'
+import { RetryPause } from './retry-pause.ts'
 import type { Session } from './session.ts'
 
 /** Singles are gathered up to here: larger frames gain nothing more. */
@@ -24,7 +25,6 @@ const GATHER_RECORDS = 8192
 /** Fewer than the node remembers of a producer or a transaction (256): each that is sent again is known there. */
 const FRAMES_IN_FLIGHT = 4
 const BYTES_IN_FLIGHT = 16 * 1024 * 1024
-const PAUSE_DOUBLINGS_MAX = 4
 
 export class FrameLane {
   readonly #session: Session
@@ -46,8 +46,7 @@ export class FrameLane {
   /** The first one that was refused for good. */
   #refused: KeptFrame | null = null
   #ended: TidelogError<string> | null = null
-  #pauses = 0
-  #retryTimer: { cancel(): void } | null = null
+  readonly #pause: RetryPause
   #scheduled = false
   /** A connection, its greeting, a number or room is waited for. */
   #waits = false
@@ -58,6 +57,7 @@ export class FrameLane {
 
   constructor(session: Session, owner: LaneOwner, first: number) {
     this.#session = session
+    this.#pause = new RetryPause(session.settings, () => this.#goOn())
     this.#owner = owner
     this.#next = first
   }
@@ -119,7 +119,7 @@ export class FrameLane {
 
   #send(): void {
     if (this.#ended !== null || this.#recovering || this.#waits || this.#isEmpty) return
-    if (this.#retryTimer !== null) return
+    if (this.#pause.isOn) return
     const connection = this.#ready()
     if (connection === null) return
     while (this.#mayGo(connection)) {
@@ -170,7 +170,7 @@ export class FrameLane {
         if (error.retriable && error.code !== 'SERVER_UNREACHABLE') {
           // A connection that is lost while it greets; or a node that refuses for now.
           if (error.code === 'CONNECTION_LOST') this.#schedule()
-          else this.#pause()
+          else this.#pause.begin()
         } else this.#end(error, null)
       },
     )
@@ -307,7 +307,7 @@ export class FrameLane {
       throw violation('PRODUCED names another number of records')
     }
     this.#session.ticks.raise(this.#owner.group, lastTimeTick)
-    this.#pauses = 0
+    this.#pause.reset()
     const index = this.#frames.indexOf(frame)
     this.#frames.splice(index, 1)
     this.#sent--
@@ -331,30 +331,15 @@ export class FrameLane {
     this.#recovering = true
     const forGood = isVerdict(frame, error)
     if (forGood) this.#refused ??= frame
-    if (!forGood && error.code !== 'FAILED_BEFORE' && error.code !== 'CONNECTION_LOST') this.#pause()
+    if (!forGood && error.code !== 'FAILED_BEFORE' && error.code !== 'CONNECTION_LOST') this.#pause.begin()
     else this.#goOn()
-  }
-
-  /** Not at once: what refused it needs time, and more of it the longer it refuses. */
-  #pause(): void {
-    const { clock, backoffMs, random } = this.#session.settings
-    if (this.#retryTimer !== null) return
-    const pauseMs = backoffMs * 2 ** Math.min(this.#pauses++, PAUSE_DOUBLINGS_MAX)
-    this.#retryTimer = clock.after(
-      pauseMs * (1 + random()),
-      () => {
-        this.#retryTimer = null
-        this.#goOn()
-      },
-      true,
-    )
   }
 
   /** Once everything in flight is answered, what has no answer goes again, before what waits. */
   #goOn(): void {
     if (this.#ended !== null) return
     if (this.#recovering) {
-      if (this.#inFlight > 0 || (this.#retryTimer !== null && this.#refused === null)) return
+      if (this.#inFlight > 0 || (this.#pause.isOn && this.#refused === null)) return
       this.#recovering = false
       this.#sent = 0
       if (this.#number !== null) this.#number.generation++
@@ -425,8 +410,7 @@ export class FrameLane {
   #end(error: TidelogError<string>, guilty: readonly AppendEntry[] | null): void {
     if (this.#ended !== null) return
     this.#ended = error
-    this.#retryTimer?.cancel()
-    this.#retryTimer = null
+    this.#pause.cancel()
     const others = guilty === null ? error : this.#owner.othersError(error)
     const undone = this.#owner.isUndone(error)
     const frames = this.#frames

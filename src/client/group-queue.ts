@@ -15,6 +15,7 @@ import type { ClientConnection } from './connection.ts'
 import { type EncodedFrame, encodeFrame } from './encode-frame.ts'
 import { learnTick } from './learn-tick.ts'
 import { PLAIN_PRODUCER } from './plain-producer.ts'
+import { RetryPause } from './retry-pause.ts'
 import type { Session } from './session.ts'
 
 /** Singles are gathered up to here: larger frames gain nothing more. */
@@ -23,8 +24,6 @@ const GATHER_RECORDS = 8192
 const FRAMES_IN_FLIGHT = 4
 /** Batches of some MiB fill the line with two in flight. */
 const BYTES_IN_FLIGHT = 16 * 1024 * 1024
-/** Between two attempts at what the node refuses: at most 16 times the first pause, 0.8 to 1.6 s by default. */
-const PAUSE_DOUBLINGS_MAX = 4
 
 interface InFlight {
   entries: AppendEntry[]
@@ -44,8 +43,7 @@ export class GroupQueue {
   #again: AppendEntry[] = []
   #recovering = false
   /** Since something was written. */
-  #pauses = 0
-  #retryTimer: { cancel(): void } | null = null
+  readonly #pause: RetryPause
   #scheduled = false
   #connecting = false
   #waitsForRoom = false
@@ -59,6 +57,7 @@ export class GroupQueue {
   constructor(group: number, session: Session) {
     this.#group = group
     this.#session = session
+    this.#pause = new RetryPause(session.settings, () => this.#goOn())
   }
 
   get isEmpty(): boolean {
@@ -95,7 +94,7 @@ export class GroupQueue {
 
   /** Nothing more is sent: everything is settled with `error`, or as unknown where it was sent. */
   fail(error: TidelogError<string>): void {
-    this.#retryTimer?.cancel()
+    this.#pause.cancel()
     for (const frame of this.#inFlight) for (const entry of frame.entries) entry.fail(withOutcome(error, 'unknown'))
     this.#inFlight.clear()
     for (const entry of this.#again) entry.fail(givenUp(entry, error))
@@ -271,7 +270,7 @@ export class GroupQueue {
       throw violation(`PRODUCE was answered with ${messageTypeName(answer.type)}`)
     const { firstLsn, lastLsn, firstTimeTick, lastTimeTick, duplicate, duplicates } = decodeProduced(answer.meta)
     this.#session.ticks.raise(this.#group, lastTimeTick)
-    this.#pauses = 0
+    this.#pause.reset()
     let count = 0
     for (const entry of frame.entries) count += entry.count
     if (duplicates.length < count && lastLsn - firstLsn + 1 !== count) {
@@ -312,29 +311,14 @@ export class GroupQueue {
         this.#again.push(entry)
       } else entry.fail(notWritten ? givenUp(entry, error) : error)
     }
-    if (error.retriable && error.code !== 'FAILED_BEFORE' && error.code !== 'CONNECTION_LOST') this.#pause()
+    if (error.retriable && error.code !== 'FAILED_BEFORE' && error.code !== 'CONNECTION_LOST') this.#pause.begin()
     else this.#goOn()
-  }
-
-  /** Not at once: what refused it needs time, and more of it the longer it refuses. */
-  #pause(): void {
-    const { clock, backoffMs, random } = this.#session.settings
-    if (this.#retryTimer !== null) return
-    const pauseMs = backoffMs * 2 ** Math.min(this.#pauses++, PAUSE_DOUBLINGS_MAX)
-    this.#retryTimer = clock.after(
-      pauseMs * (1 + random()),
-      () => {
-        this.#retryTimer = null
-        this.#goOn()
-      },
-      true,
-    )
   }
 
   /** Once everything in flight is answered, what was not written goes again, before what waits. */
   #goOn(): void {
     if (this.#recovering) {
-      if (this.#inFlight.size > 0 || this.#retryTimer !== null) return
+      if (this.#inFlight.size > 0 || this.#pause.isOn) return
       this.#recovering = false
       this.#generation++
       this.#waiting = this.#again.concat(this.#waiting.slice(this.#head))

@@ -2,10 +2,9 @@
 import { TidelogError } from '../errors.ts'
 import type { Message, MessageType } from '../protocol/message.ts'
 import { withOutcome } from './append-entry.ts'
+import { pauseMsOf } from './retry-pause.ts'
 import type { Session } from './session.ts'
 import { abortable } from './settings.ts'
-
-const PAUSE_DOUBLINGS_MAX = 4
 
 export interface InsistentRequest {
   type: MessageType
@@ -67,7 +66,7 @@ async function untilAnswered(
       if (!passes) throw withOutcome(known, 'not-written')
       if (attempt.given || clock.monotonicMs() >= attempt.untilMs) throw lost ? known : withItsOutcome(known, attempt)
       if (!lost) {
-        const pauseMs = backoffMs * 2 ** Math.min(pauses++, PAUSE_DOUBLINGS_MAX) * (1 + random())
+        const pauseMs = pauseMsOf(backoffMs, pauses++) * (1 + random())
         await new Promise<void>((resolve) => clock.after(pauseMs, resolve, true))
       }
     }

@@ -1,39 +1,11 @@
 import { expect, test } from 'vitest'
-import { MemoryLogs, type MemoryLogsOptions } from '../../src/log-store/memory.ts'
+import { MemoryLogs } from '../../src/log-store/memory.ts'
 import { logStoreConformance } from '../conformance/log-store.ts'
 import { numberedBody } from './encode-body.ts'
-
-/** Flushes that can be held and failed. */
-class Flushes {
-  #gate: Promise<void> | null = null
-  #fail = false
-
-  readonly commit: NonNullable<MemoryLogsOptions['commit']> = async () => {
-    if (this.#fail) {
-      this.#fail = false
-      throw new Error('the flush failed')
-    }
-    await this.#gate
-  }
-
-  hold(): () => void {
-    let release = () => {}
-    this.#gate = new Promise((resolve) => {
-      release = resolve
-    })
-    return () => {
-      this.#gate = null
-      release()
-    }
-  }
-
-  failNext(): void {
-    this.#fail = true
-  }
-}
+import { HeldFlushes } from './held-flushes.ts'
 
 logStoreConformance('memory', async () => {
-  const flushes = new Flushes()
+  const flushes = new HeldFlushes()
   const logs = new MemoryLogs({ commit: flushes.commit })
   return {
     opener: () => logs.opener(),
@@ -44,7 +16,7 @@ logStoreConformance('memory', async () => {
 })
 
 test('a full queue makes an append wait, in order, and refuses it at the deadline', async () => {
-  const flushes = new Flushes()
+  const flushes = new HeldFlushes()
   const deadlines: (() => void)[] = []
   const clock = {
     nowMs: () => Date.now(),
@@ -82,7 +54,7 @@ test('a body larger than the queue is let in alone', async () => {
 })
 
 test('close refuses those who wait for room', async () => {
-  const flushes = new Flushes()
+  const flushes = new HeldFlushes()
   const body = await numberedBody('a', 'x', 1)
   const logs = new MemoryLogs({ commit: flushes.commit, queueBytes: body.bytes.length })
   const store = await logs.opener().open('0', 1)

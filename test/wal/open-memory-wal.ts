@@ -3,42 +3,26 @@
 import type { LogStore } from '../../src/log-store/log-store.ts'
 import { MemoryLogs } from '../../src/log-store/memory.ts'
 import { Wal, type WalOptions } from '../../src/wal/wal.ts'
+import { HeldFlushes } from '../log-store/held-flushes.ts'
 import { ManualClock } from './manual-clock.ts'
 
 export class MemorySubject {
   readonly clock = new ManualClock()
   readonly logs: MemoryLogs
-  #gate: Promise<void> | null = null
-  #fail = false
+  readonly #flushes = new HeldFlushes()
   #term = 0
 
   constructor() {
-    this.logs = new MemoryLogs({
-      clock: this.clock,
-      commit: async () => {
-        if (this.#fail) {
-          this.#fail = false
-          throw new Error('the flush failed')
-        }
-        await this.#gate
-      },
-    })
+    this.logs = new MemoryLogs({ clock: this.clock, commit: this.#flushes.commit })
   }
 
   /** No flush becomes durable until the function that it gives is called. */
   hold(): () => void {
-    let release = () => {}
-    this.#gate = new Promise((resolve) => {
-      release = resolve
-    })
-    return () => {
-      this.#gate = null
-      release()
-    }
+    return this.#flushes.hold()
   }
 
   failNext(): void {
-    this.#fail = true
+    this.#flushes.failNext()
   }
 
   /** At a new owner term: the one before is fenced. */
