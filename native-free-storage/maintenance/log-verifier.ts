@@ -374,16 +374,14 @@ export class LogVerifier {
   }
 
   /**
-   * A crash between seals and indexes leaves the newest sealed segments of a log that was not closed without. Files are
-   * trimmed after that, where there is something to trim.
+   * A crash between seals and indexes leaves the newest sealed segments of a log that was not closed without, and a power
+   * loss may take the name of an index that was written: the next roll is the first to sync the directory behind it.
    */
-  #mayLackIndex(segment: SurveyedSegment, end: number): boolean {
+  #mayLackIndex(segment: SurveyedSegment): boolean {
     const { manifest, segments, others } = this.#survey
-    if (manifest?.tail == null || manifest.tail.closed || segment.header === null) return false
-    const { preparedBytes, alignment } = segment.header
-    const isTrimmed = preparedBytes > end + alignment && segment.bytes <= end + alignment
+    if (manifest?.tail == null || manifest.tail.closed) return false
     const newest = [...segments, ...others].slice(-UNINDEXED_SEGMENTS_MAX - 1)
-    return !isTrimmed && newest.some(({ id }) => id === segment.id)
+    return newest.some(({ id }) => id === segment.id)
   }
 
   /** `cut`: it may have an index, but need not. `unfinished`: it has none, unless a crash came just behind it. */
@@ -402,7 +400,7 @@ export class LogVerifier {
         ? await compareIndex(environment, this.#directory, segment, end, sum)
         : await checkIndexAlone(environment, this.#directory, segment, opened.header.salt)
     if (state === 'missing' && (life !== 'sealed' || this.#survey.writerRunning)) return
-    this.#findings.push(...indexFindings(state, segment, sum.nextLsn, this.#mayLackIndex(segment, end)))
+    this.#findings.push(...indexFindings(state, segment, sum.nextLsn, this.#mayLackIndex(segment)))
   }
 
   #files(survey: LogSurvey, reached: ReadonlySet<string>): void {

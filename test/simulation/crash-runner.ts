@@ -247,8 +247,8 @@ function fingerprint(disk: SimDisk, ledger: Ledger): bigint {
   return hash64(Buffer.from(parts.join('\n')))
 }
 
-/** What a power loss may leave that `verify` cannot tell from damage: a torn slot of the lease, an index without a durable name. */
-const leftByPowerLoss: readonly FindingCode[] = ['LEASE_DAMAGED', 'INDEX_MISSING']
+/** What a power loss may leave that `verify` cannot tell from damage: a torn slot of the lease. */
+const leftByPowerLoss: readonly FindingCode[] = ['LEASE_DAMAGED']
 
 /** A crash is no damage: `verify` has to find nothing but what it tells for information, and what `tolerated` names. */
 export async function demandSound(

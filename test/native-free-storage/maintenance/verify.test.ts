@@ -10,17 +10,17 @@ import { type TestLog, temporaryDirectory, testLog } from '../segment/build-segm
 /** The name of a segment file that is none of the log's. */
 const surplus = (baseLsn: string): string => `${baseLsn.padStart(20, '0')}-${'b'.repeat(16)}.seg`
 
-/** Two sealed segments and an active one. */
-async function someLog(): Promise<TestLog> {
+/** Sealed segments and an active one. */
+async function someLog(sealed = 2): Promise<TestLog> {
   const log = await testLog()
-  for (let segment = 0; segment < 3; segment++) {
+  for (let segment = 0; segment <= sealed; segment++) {
     for (let i = 0; i < 4; i++) {
       log.append([
         { vchannel: 'a', payload: Buffer.alloc(300, i), properties: { k: 'v' } },
         { vchannel: 'b', type: i, payload: Buffer.alloc(20, i) },
       ])
     }
-    if (segment < 2) await log.roll()
+    if (segment < sealed) await log.roll()
   }
   return log
 }
@@ -88,19 +88,27 @@ describe('verify', () => {
     })
   })
 
+  it('takes the newest indexes of a log that was not closed for ones that a crash took, and older ones for lost', async () => {
+    const log = await someLog(7)
+    log.publish()
+    for (const { name } of log.segments.slice(1, 7)) fs.rmSync(join(log.directory, name.replace('.seg', '.idx')))
+    const killed = await verified(log)
+    // The segment that was being written counts among the newest.
+    expect(killed.codes).toEqual(['INDEX_MISSING', 'INDEX_MISSING', ...Array(4).fill('INDEX_PENDING')])
+    expect(killed.exitCode).toBe(8)
+    log.publish({}, { closed: true })
+    expect((await verified(log)).codes).toEqual(Array(6).fill('INDEX_MISSING'))
+  })
+
   it('tells of a missing segment, a missing or damaged manifest, and a lost or wrong index', async () => {
     const log = await someLog()
-    log.publish()
+    log.publish({}, { closed: true })
     const [first, second] = log.segments
     fs.rmSync(join(log.directory, first!.name.replace('.seg', '.idx')))
     log.damage(second!.name.replace('.seg', '.idx'), 4096 + 9)
     expect(await verified(log)).toMatchObject({ codes: ['INDEX_MISSING', 'INDEX_WRONG'], exitCode: 8 })
-    // What a crash behind the newest seals leaves is no damage: no index, and a file that was not trimmed yet.
     fs.rmSync(join(log.directory, second!.name.replace('.seg', '.idx')))
     expect(await verified(log)).toMatchObject({ codes: ['INDEX_MISSING', 'INDEX_MISSING'], exitCode: 8 })
-    const sealed = join(log.directory, second!.name)
-    fs.truncateSync(sealed, fs.statSync(sealed).size + 1024)
-    expect(await verified(log)).toMatchObject({ codes: ['INDEX_MISSING', 'INDEX_PENDING'], exitCode: 8 })
     fs.rmSync(join(log.directory, second!.name))
     expect(await verified(log)).toMatchObject({ exitCode: 9 })
     expect((await verified(log)).findings).toContainEqual(
