@@ -8,22 +8,20 @@
 import type { FrameCache } from '../cache/frame-cache.ts'
 import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
-import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
-import { FrameStream } from '../segment/frame-stream.ts'
-import { IndexDamage } from '../segment/index-file.ts'
 import { frameFailure, type OpenSegment } from '../segment/segment-file.ts'
-import type { IndexPoint, SegmentIndex } from '../segment/sparse-index.ts'
+import { chooseSource } from './choose-source.ts'
 import { placeOf, selectCached, type WantedFrames } from './frame-selection.ts'
 import { type FrameSource, LinearSource } from './frame-source.ts'
+import { IndexLookup } from './index-lookup.ts'
 import { type LogFiles, logFilesOf, type ReadableLog } from './log-files.ts'
 import type { DurableEnd, SegmentEnd, SegmentEntry } from './log-view.ts'
+import { ReadEnd } from './read-end.ts'
 import { type CheckedReadOptions, checkReadOptions, type ReadOptions } from './read-options.ts'
+import { type Place, startOf, truncatedAway } from './read-place.ts'
+import { findStart, lsnToLookUp } from './read-start.ts'
 import type { RecordFrame } from './record-frame.ts'
+import { SegmentPath } from './segment-path.ts'
 import { SelectiveSource } from './selective-source.ts'
-
-/** Less than this is read whole, whatever is wanted of it. */
-const SELECTIVE_FROM_BYTES = 128 * 1024
-const FIRST_CHUNK_BYTES = 64 * 1024
 
 /**
  * Starts a read. Throws INVALID_ARGUMENT at once; what is iterated may throw
@@ -40,20 +38,13 @@ export function readLog(view: ReadableLog, options: ReadOptions = {}): AsyncIter
   return new LogReader(view, checkReadOptions(options))
 }
 
-interface Place {
-  segment: SegmentEntry
-  position: number
-  lsn: number
-  /** Undefined: not known here. */
-  chain: bigint | undefined
-}
-
 class LogReader implements AsyncIterableIterator<RecordFrame> {
   readonly #view: ReadableLog
   readonly #files: LogFiles
   readonly #options: CheckedReadOptions
-  /** What was durable when the read was started; null: nothing. */
-  readonly #startEnd: DurableEnd | null
+  readonly #path: SegmentPath
+  readonly #index: IndexLookup
+  readonly #end: ReadEnd
   readonly #frames: AsyncGenerator<RecordFrame, void, undefined>
   #wanted: WantedFrames
   #place: Place | undefined
@@ -74,8 +65,10 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
   constructor(view: ReadableLog, options: CheckedReadOptions) {
     this.#view = view
     this.#files = logFilesOf(view)
+    this.#path = new SegmentPath(view, this.#files)
+    this.#index = new IndexLookup(view, this.#files, this.#path, (segment) => this.#open(segment))
     this.#options = options
-    this.#startEnd = view.durableEnd
+    this.#end = new ReadEnd(view.durableEnd, options)
     const { vchannels, types, gaps, ticks, from } = options
     let fromLsn = 0
     if (from === 'latest') fromLsn = view.durableEnd?.nextLsn ?? view.firstLsn
@@ -140,7 +133,7 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
     place.position = source.position
     place.lsn = source.lsn
     place.chain = source.chain
-    if (frame !== null && this.#isBehindEnd(frame)) {
+    if (frame !== null && this.#end.excludes(frame)) {
       this.#stopped = true
       return null
     }
@@ -149,7 +142,7 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
 
   #takeFromCache(place: Place): RecordFrame | null {
     const { cache } = this.#view
-    while (!this.#isDone(place)) {
+    while (!this.#end.isReached(place)) {
       const cached = cache.at(this.#cacheNumber)
       const follows =
         cached !== undefined && cached.segment === place.segment && cached.header.position === place.position
@@ -176,7 +169,7 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
     const floor = this.#tickFloorLsn
     if (frame.baseLsn < floor && frame.kind === 'records') {
       const below = frame.baseTimeTick + BigInt(floor - frame.baseLsn - 1)
-      if (below >= this.#wanted.fromTick) throw this.#truncated(floor - 1)
+      if (below >= this.#wanted.fromTick) throw truncatedAway(floor - 1, this.#view.firstLsn)
     }
     this.#tickFloorLsn = 0
     return frame
@@ -210,18 +203,16 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
       return true
     }
     const end = this.#view.durableEnd
-    if (end === null || (this.#place === undefined && !this.#options.follow && this.#startEnd === null)) {
-      return await this.#waitAtEnd()
-    }
+    if (end === null || (this.#place === undefined && this.#end.isEmpty)) return await this.#waitAtEnd()
     if (this.#place === undefined) {
-      this.#place = await this.#start(end)
+      await this.#start(end)
       return true
     }
     const place = this.#place
-    if (this.#isDone(place)) return false
+    if (this.#end.isReached(place)) return false
     if (place.segment === end.segment && place.position >= end.position) return await this.#waitAtEnd()
     if (place.segment !== end.segment) {
-      const { position, nextLsn, chain } = await this.#endOf(place)
+      const { position, nextLsn, chain } = await this.#path.endOf(place)
       if (place.position >= position) {
         await this.#goToSuccessor(place, { position, nextLsn, chain })
         return true
@@ -233,6 +224,15 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
     return true
   }
 
+  async #start(end: DurableEnd): Promise<void> {
+    const log = { view: this.#view, files: this.#files, index: this.#index }
+    const { from, ticks } = this.#options
+    const { place, fromLsn, tickFloorLsn } = await findStart(log, end, { from, fromLsn: this.#wanted.fromLsn, ticks })
+    this.#wanted = { ...this.#wanted, fromLsn }
+    this.#tickFloorLsn = tickFloorLsn
+    this.#place = place
+  }
+
   /** The same place in the file that stands in its stead now: the records are the same, ticks may be fewer. */
   async #placeInReplacement({ segment: from, lsn }: Place): Promise<Place> {
     let segment = from
@@ -241,12 +241,7 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
     const tick = this.#lastTick + 1n
     this.#wanted = { ...this.#wanted, fromLsn: Math.max(fromLsn, lsn), fromTick: fromTick > tick ? fromTick : tick }
     if (lsn <= segment.baseLsn) return startOf(segment)
-    return await this.#placeByIndex(segment, (index) => index.frameAtOrBefore(this.#indexedLsn(lsn)))
-  }
-
-  /** Several frames have the LSN of the record behind stored ticks: who wants the ticks begins before them. */
-  #indexedLsn(lsn: number): number {
-    return this.#options.ticks ? Math.max(0, lsn - 1) : lsn
+    return await this.#index.placeOfLsn(segment, lsnToLookUp(lsn, this.#options.ticks))
   }
 
   async #fill(source: FrameSource): Promise<void> {
@@ -262,23 +257,6 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
     const damaged = error instanceof TidelogError && error.code === 'FRAME_DAMAGED'
     if (!damaged || !(source instanceof SelectiveSource)) throw error
     this.#readInOrder = this.#place!.segment
-  }
-
-  #isDone(place: Place): boolean {
-    if (this.#options.follow) return false
-    const end = this.#startEnd
-    if (end === null || place.lsn > end.nextLsn) return true
-    if (place.lsn < end.nextLsn) return false
-    if (place.segment === end.segment) return place.position >= end.position
-    // Ticks may follow, in a segment that holds no record yet, or in the file that took the place of the one of the end.
-    return !(this.#options.ticks && place.segment.baseLsn <= end.segment.baseLsn)
-  }
-
-  /** A file that was replaced since the read began does not say where it was to end; the LSN does. */
-  #isBehindEnd({ kind, baseLsn }: RecordFrame): boolean {
-    const end = this.#startEnd
-    if (this.#options.follow || end === null) return false
-    return kind === 'tick' ? baseLsn > end.nextLsn : baseLsn >= end.nextLsn
   }
 
   #isDurable(segment: SegmentEntry, position: number): boolean {
@@ -310,123 +288,18 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
     return this.#cacheNumber >= 0
   }
 
-  // ---- where to begin
-
-  async #start(end: DurableEnd): Promise<Place> {
-    const { from } = this.#options
-    const first = this.#view.segments[0]
-    if (first === undefined) throw new Error('invariant broken: a log with a durable end has no segment')
-    if (typeof from === 'object' && 'timeTick' in from) return await this.#startAtTick(end, first, from.timeTick)
-    const { fromLsn } = this.#wanted
-    if (fromLsn < this.#view.firstLsn) throw this.#truncated(fromLsn)
-    if (fromLsn >= end.nextLsn) return placeAt(end)
-    // A stored tick has the LSN of the record behind it: the cache might begin between the two.
-    const number = this.#options.ticks ? -1 : this.#view.cache.numberOf(fromLsn)
-    const cached = number < 0 ? undefined : this.#view.cache.at(number)
-    if (cached !== undefined && cached.header.baseLsn <= fromLsn) {
-      const segment = this.#view.segments.find((candidate) => candidate === cached.segment)
-      if (segment !== undefined) {
-        return { segment, position: cached.header.position, lsn: cached.header.baseLsn, chain: cached.header.chain }
-      }
-    }
-    const segment = this.#view.segments.findLast((candidate) => candidate.baseLsn <= fromLsn) ?? first
-    if (fromLsn <= segment.baseLsn) return startOf(segment)
-    return await this.#placeByIndex(segment, (index) => index.frameAtOrBefore(this.#indexedLsn(fromLsn)))
-  }
-
-  async #startAtTick(end: DurableEnd, first: SegmentEntry, tick: bigint): Promise<Place> {
-    if (tick > end.lastTimeTick) {
-      // What is durable has smaller ticks; it need not be read.
-      this.#wanted = { ...this.#wanted, fromLsn: Math.max(this.#view.firstLsn, end.nextLsn) }
-      return placeAt(end)
-    }
-    const { segments, firstLsn } = this.#view
-    let low = 0
-    let high = segments.length - 1
-    // The last segment whose base tick is at or below the tick: all records in it have that tick or more.
-    while (low < high) {
-      const middle = (low + high + 1) >>> 1
-      const header = await this.#files.segments.header(segments[middle]!)
-      if (header.baseTimeTick <= tick) low = middle
-      else high = middle - 1
-    }
-    if (low === 0 && firstLsn > 0) {
-      const header = await this.#files.segments.header(first)
-      if (tick < header.baseTimeTick && header.previous !== null) throw this.#truncated(firstLsn - 1)
-    }
-    this.#wanted = { ...this.#wanted, fromLsn: 0 }
-    this.#tickFloorLsn = firstLsn
-    const segment = segments[low]!
-    return await this.#placeByIndex(segment, (index) => index.frameForTick(tick))
-  }
-
-  /** The place that the index of `segment` names, or its start where there is no index. */
-  async #placeByIndex(
-    segment: SegmentEntry,
-    lookUp: (index: SegmentIndex) => IndexPoint | null | Promise<IndexPoint | null>,
-  ): Promise<Place> {
-    const point = await this.#askIndex(segment, lookUp)
-    const end = this.#view.durableEnd!
-    const usable = point !== null && (segment !== end.segment || point.position < end.position)
-    if (!usable) return startOf(segment)
-    return { segment, position: point.position, lsn: point.baseLsn, chain: undefined }
-  }
-
-  /** Null when there is no index. One that is damaged is made anew once. */
-  async #askIndex<T>(segment: SegmentEntry, question: (index: SegmentIndex) => T | Promise<T>): Promise<T | null> {
-    const opened = await this.#open(segment)
-    for (let attempt = 0; attempt < 2; attempt++) {
-      const index = await this.#files.indexOf(opened, segment, await this.#indexedEnd(segment))
-      if (index === null) return null
-      try {
-        return await question(index)
-      } catch (error) {
-        if (!(error instanceof IndexDamage)) throw error
-        await this.#files.dropIndex(segment)
-      }
-    }
-    return null
-  }
-
-  async #indexedEnd(segment: SegmentEntry): Promise<SegmentEnd | undefined> {
-    const known = this.#files.knownEnd(segment)
-    if (known !== undefined) return known
-    const successor = this.#successorOf(segment)
-    return successor === undefined ? undefined : await this.#files.endOf(segment, successor)
-  }
-
-  // ---- from segment to segment
-
-  #successorOf(segment: SegmentEntry): SegmentEntry | undefined {
-    const { segments } = this.#view
-    const index = segments.indexOf(segment)
-    if (index >= 0) return segments[index + 1]
-    // It has left the log while it was read: truncated away, or replaced by a file with the same records.
-    const end = this.#files.knownEnd(segment)
-    if (end === undefined) return segments.find((candidate) => candidate.baseLsn > segment.baseLsn)
-    return segments.find((candidate) => candidate.baseLsn >= end.nextLsn && candidate.baseLsn >= segment.baseLsn)
-  }
-
-  async #endOf(place: Place): Promise<SegmentEnd> {
-    const known = this.#files.knownEnd(place.segment)
-    if (known !== undefined) return known
-    const successor = this.#successorOf(place.segment)
-    if (successor === undefined) throw this.#nothingBehind(place)
-    return await this.#files.endOf(place.segment, successor)
-  }
-
   async #goToSuccessor(place: Place, end: SegmentEnd): Promise<void> {
     const { segment } = place
-    const successor = this.#successorOf(segment)
-    if (successor === undefined) throw this.#nothingBehind(place)
-    const next: Place = { segment: successor, position: SEGMENT_HEADER_BYTES, lsn: end.nextLsn, chain: undefined }
-    const inCache = this.#view.cache.numberAt(successor, SEGMENT_HEADER_BYTES, end.nextLsn) >= 0
+    const successor = this.#path.successorOf(segment)
+    if (successor === undefined) throw this.#path.nothingBehind(place)
+    const next: Place = { ...startOf(successor), lsn: end.nextLsn }
+    const inCache = this.#view.cache.numberAt(successor, next.position, next.lsn) >= 0
     const inLog = this.#view.segments.includes(segment)
     // What is in the cache was written by this process; between files, the link is looked at.
     if (inLog && !inCache) await this.#checkedLink(place, next)
     if (successor.baseLsn !== end.nextLsn) {
       this.#checkTruncated(next)
-      throw this.#nothingBehind(place)
+      throw this.#path.nothingBehind(place)
     }
     await this.#closeOpened()
     this.#place = next
@@ -434,7 +307,7 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
 
   async #checkedLink(place: Place, next: Place): Promise<void> {
     try {
-      await this.#files.endOf(place.segment, next.segment)
+      await this.#path.checkLink(place.segment, next.segment)
     } catch (error) {
       // Truncated away between the look at the list and the look at the file.
       if (error instanceof TidelogError && error.code === 'SEGMENT_MISSING') this.#checkTruncated(next)
@@ -442,71 +315,31 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
     }
   }
 
-  #nothingBehind(place: Place): TidelogError {
-    const { name } = place.segment
-    const message = `no segment continues ${name} with LSN ${place.lsn}`
-    return new TidelogError('SEGMENT_MISSING', message, { file: name, lsnFrom: place.lsn })
-  }
-
   // ---- files
 
   async #openSource(place: Place): Promise<void> {
-    const { segment } = place
-    const { end, endLsn } = await this.#readableEnd(place)
-    const opened = await this.#open(segment)
+    const { position: end, nextLsn: endLsn } = await this.#readableEnd(place)
+    const opened = await this.#open(place.segment)
     const { chunkBytes } = this.#options
-    const { position, lsn } = place
-    const chain = position === SEGMENT_HEADER_BYTES ? opened.header.checksum : place.chain
-    if (end - position >= SELECTIVE_FROM_BYTES) {
-      const positions = await this.#postings(segment, position)
-      if (positions !== null) {
-        const wanted = this.#wanted
-        this.#source = new SelectiveSource(opened, { positions, position, lsn, chain, end, endLsn, wanted, chunkBytes })
-        return
-      }
-    }
-    const stream = new FrameStream(opened, {
-      position,
-      end,
-      lsn,
-      chain,
-      endLsn,
-      chunkBytes,
-      firstChunkBytes: position === SEGMENT_HEADER_BYTES ? chunkBytes : FIRST_CHUNK_BYTES,
-    })
-    this.#source = new LinearSource(opened, stream, this.#wanted, lsn)
+    const stretch = { place, end, endLsn, wanted: this.#wanted, chunkBytes }
+    this.#source = await chooseSource(opened, stretch, () => this.#postings(place))
   }
 
   /** As far as the file is to be read from `place`: to its end, to the durable end, or to what the cache has. */
-  async #readableEnd(place: Place): Promise<{ end: number; endLsn: number }> {
+  async #readableEnd(place: Place): Promise<{ position: number; nextLsn: number }> {
     const { durableEnd, cache } = this.#view
     const { segment } = place
-    let end: number
-    let endLsn: number
-    if (!this.#options.follow && this.#startEnd?.segment === segment) {
-      end = this.#startEnd.position
-      endLsn = this.#startEnd.nextLsn
-    } else if (segment === durableEnd!.segment) {
-      end = durableEnd!.position
-      endLsn = durableEnd!.nextLsn
-    } else {
-      const segmentEnd = await this.#endOf(place)
-      end = segmentEnd.position
-      endLsn = segmentEnd.nextLsn
-    }
+    const durable = segment === durableEnd!.segment ? durableEnd : null
+    const end = this.#end.within(segment) ?? durable ?? (await this.#path.endOf(place))
     const oldest = oldestIn(cache, segment)
-    if (oldest !== undefined && oldest.position > place.position && oldest.position < end) {
-      end = oldest.position
-      endLsn = oldest.lsn
-    }
-    return { end, endLsn }
+    const isCached = oldest !== undefined && oldest.position > place.position && oldest.position < end.position
+    return isCached ? oldest : end
   }
 
-  async #postings(segment: SegmentEntry, position: number): Promise<Float64Array | null> {
+  async #postings({ segment, position }: Place): Promise<Float64Array | null> {
     const { vchannels, ticks } = this.#options
     if (vchannels === null || ticks || this.#readInOrder === segment) return null
-    const names = [...vchannels]
-    return await this.#askIndex(segment, (index) => index.postings(names, position))
+    return await this.#index.postings(segment, [...vchannels], position)
   }
 
   async #open(segment: SegmentEntry): Promise<OpenSegment> {
@@ -544,27 +377,13 @@ class LogReader implements AsyncIterableIterator<RecordFrame> {
 
   #checkTruncated(place: Place): void {
     const lsn = Math.max(place.lsn, this.#wanted.fromLsn, this.#tickFloorLsn)
-    if (lsn < this.#view.firstLsn) throw this.#truncated(lsn)
+    if (lsn < this.#view.firstLsn) throw truncatedAway(lsn, this.#view.firstLsn)
   }
-
-  #truncated(lsn: number): TidelogError {
-    const { firstLsn } = this.#view
-    const message = `LSN ${lsn} was truncated away; the log begins with LSN ${firstLsn}`
-    return new TidelogError('POSITION_TRUNCATED', message, { lsn, lsnFrom: firstLsn })
-  }
-}
-
-function placeAt(end: DurableEnd): Place {
-  return { segment: end.segment, position: end.position, lsn: end.nextLsn, chain: undefined }
-}
-
-function startOf(segment: SegmentEntry): Place {
-  return { segment, position: SEGMENT_HEADER_BYTES, lsn: segment.baseLsn, chain: undefined }
 }
 
 /** The place of the oldest cached frame, if it is in `segment`. */
-function oldestIn(cache: FrameCache, segment: SegmentEntry): { position: number; lsn: number } | undefined {
+function oldestIn(cache: FrameCache, segment: SegmentEntry): { position: number; nextLsn: number } | undefined {
   const oldest = cache.at(cache.firstNumber)
   if (oldest === undefined || oldest.segment !== segment) return undefined
-  return { position: oldest.header.position, lsn: oldest.header.baseLsn }
+  return { position: oldest.header.position, nextLsn: oldest.header.baseLsn }
 }
