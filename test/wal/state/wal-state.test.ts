@@ -4,6 +4,7 @@ import { loadChecksum } from '../../../native-free-storage/index.ts'
 import type { Effect } from '../../../src/wal/effect.ts'
 import { WalState } from '../../../src/wal/state/wal-state.ts'
 import { budget } from '../../budget.ts'
+import { readDocumentedState } from './documented-state.ts'
 
 const vchannel = fc.constantFrom('a', 'b')
 const number = fc.integer({ min: 0, max: 30 })
@@ -68,6 +69,7 @@ describe('the state of a WAL', () => {
         expect(second.encode().equals(first.encode())).toBe(true)
         apply(second, effects.slice(cut), cut)
         expect(second.encode().equals(whole.encode())).toBe(true)
+        expect(readDocumentedState(whole.encode()).producers).toHaveLength(whole.producers.size)
       }),
       { numRuns: budget({ small: 150, ci: 2_000 }) },
     )
