@@ -8,6 +8,7 @@ import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
 import { manifestFileName, parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
+import { QUARANTINE } from '../log/companion-names.ts'
 import { refuseIncompleteBackup } from '../log/incomplete-backup.ts'
 import { findManifest } from '../log/manifest-store.ts'
 import type { Lineage } from '../segment/lineage.ts'
@@ -68,7 +69,7 @@ export async function surveyLog(environment: Environment, directory: string): Pr
       .sort((a, b) => a - b),
     segments,
     others: all.filter((segment) => !members.has(segment)),
-    quarantined: ((await namesIn(environment, `${directory}/quarantine`)) ?? []).filter(
+    quarantined: ((await namesIn(environment, `${directory}/${QUARANTINE}`)) ?? []).filter(
       (name) => parseJournalName(name) === null,
     ),
     writerRunning: await isWriterRunning(environment, directory),

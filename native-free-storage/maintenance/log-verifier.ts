@@ -2,19 +2,15 @@
  * One look at one log: every segment with the links to its neighbours, then the tail and what follows it, by the
  * decision table of the recovery. Reads, never writes.
  */
-import { isLockName } from '../disk/lock-file.ts'
-import { isProbeName } from '../disk/write-probe.ts'
 import type { Environment } from '../environment.ts'
 import { parseManifestFileName, parseSegmentFileName, segmentFileName } from '../format/file-names.ts'
 import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
 import { parseSnapshotFileName } from '../format/snapshot.ts'
-import { LEASE_FILE } from '../log/lease-file.ts'
-import { MANIFEST_SPARE } from '../log/manifest-store.ts'
+import { isCompanionName, QUARANTINE } from '../log/companion-names.ts'
 import { UNINDEXED_SEGMENTS_MAX } from '../log/segment-tidying.ts'
 import { readSnapshotFile } from '../log/snapshot-files.ts'
 import { classifyTail } from '../recovery/classify.ts'
 import { holdsFrame, pointNamed, scanTail, type TailPoint, type TailScan } from '../recovery/tail-scan.ts'
-import { POOL_DIRECTORY } from '../segment/file-pool.ts'
 import { readSealedEnd } from '../segment/segment-end.ts'
 import type { OpenSegment } from '../segment/segment-file.ts'
 import { type Acknowledged, type Finding, finding, type LogVerification } from './findings.ts'
@@ -409,7 +405,7 @@ export class LogVerifier {
     const newest = survey.generations.at(-1)
     for (const name of survey.names) {
       // Names come and go beside a writer.
-      if (survey.writerRunning || parseSegmentFileName(name) !== null || isOwnName(name)) continue
+      if (survey.writerRunning || parseSegmentFileName(name) !== null || isCompanionName(name)) continue
       if (name.endsWith('.idx') && stems.has(name.slice(0, -4))) continue
       const generation = parseManifestFileName(name)
       if (generation !== null && generation === newest) continue
@@ -419,7 +415,7 @@ export class LogVerifier {
       this.#add('FILE_STRAY', `${name} ${what}`, { file: name })
     }
     for (const name of survey.quarantined) {
-      const file = `quarantine/${name}`
+      const file = `${QUARANTINE}/${name}`
       this.#add('FILES_QUARANTINED', `${file} was found and is not part of the log`, { file, acknowledged: 'unknown' })
     }
   }
@@ -442,11 +438,6 @@ export class LogVerifier {
     this.#findings.push(made)
     return made
   }
-}
-
-function isOwnName(name: string): boolean {
-  const fixed = [LEASE_FILE, MANIFEST_SPARE, POOL_DIRECTORY, 'quarantine']
-  return fixed.includes(name) || isLockName(name) || isProbeName(name)
 }
 
 /** From the first LSN to the one before `behind`; no LSN is concerned when there is none. */

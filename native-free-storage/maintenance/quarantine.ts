@@ -1,13 +1,13 @@
 /** How much lies in a log's `quarantine/`: the engine puts files there and never removes one. */
 import { type Disk, isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
+import { QUARANTINE } from '../log/companion-names.ts'
 
 export interface Quarantine {
   files: number
   bytes: number
 }
 
-const QUARANTINE = 'quarantine'
 /** Folders in it, such as those of a repair. */
 const DEPTH_MAX = 4
 /** A bound for the time: what lies beyond it is not measured. */

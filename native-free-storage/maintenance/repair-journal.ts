@@ -8,8 +8,7 @@
 import { isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
 import { hash64 } from '../format/checksum.ts'
-
-export const QUARANTINE = 'quarantine'
+import { QUARANTINE } from '../log/companion-names.ts'
 
 const VERSION = 1
 const NAME = /^REPAIR-(\d{20})\.json$/

@@ -6,10 +6,10 @@ import { isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
+import { QUARANTINE } from '../log/companion-names.ts'
 import { type FoundLease, LEASE_FILE, LeaseFile, readLease } from '../log/lease-file.ts'
 import { tickOf, tickToMs } from '../log/tick-oracle.ts'
 import type { RepairAction } from './repair-action.ts'
-import { QUARANTINE } from './repair-journal.ts'
 
 import { verifyLease } from './verify-lease.ts'
 

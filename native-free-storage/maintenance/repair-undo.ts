@@ -16,9 +16,10 @@ import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
 import { parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
 import { type ManifestContent, RETIRED_SEGMENTS_MAX } from '../format/manifest.ts'
+import { QUARANTINE } from '../log/companion-names.ts'
 import { ManifestStore, readManifest } from '../log/manifest-store.ts'
 import { isLogDirectory, isWriterRunning, namesIn } from './log-survey.ts'
-import { journalName, QUARANTINE, type RepairJournal, readLastJournal } from './repair-journal.ts'
+import { journalName, type RepairJournal, readLastJournal } from './repair-journal.ts'
 
 export interface UndoReport {
   /** The log's directory. */

@@ -14,6 +14,7 @@ import {
   decodeSegmentHeader,
   SEGMENT_HEADER_BYTES,
 } from '../format/segment-header.ts'
+import { QUARANTINE } from '../log/companion-names.ts'
 import type { Ownership } from '../log/flush.ts'
 import type { OpenSegment } from '../segment/segment-file.ts'
 import { findSalt } from './frame-salt.ts'
@@ -40,7 +41,6 @@ export interface SalvageSource {
   readonly report: SalvagedFile
 }
 
-const QUARANTINE = 'quarantine'
 /** What is there besides segments. */
 const NO_SEGMENT = /^(LEASE|MANIFEST|pool$|quarantine$)|\.(idx|tmp|json)(\.|$)/
 

@@ -5,6 +5,8 @@
  */
 import { isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
+import { QUARANTINE } from '../log/companion-names.ts'
+import { POOL_DIRECTORY } from '../segment/file-pool.ts'
 import type { LogVerification, Verification } from './findings.ts'
 import { isLogDirectory, namesIn } from './log-survey.ts'
 import { LogVerifier } from './log-verifier.ts'
@@ -15,7 +17,7 @@ export { verifyLease } from './verify-lease.ts'
 const ATTEMPTS_MAX = 3
 /** How deep a data directory is searched for logs. */
 const DEPTH_MAX = 4
-const NOT_LOGS = new Set(['pool', 'quarantine'])
+const NOT_LOGS = new Set([POOL_DIRECTORY, QUARANTINE])
 
 /** The directories of the logs in `path`, itself included. Throws IO_FAILED. */
 export async function findLogs(environment: Environment, path: string, depth = 0): Promise<string[]> {

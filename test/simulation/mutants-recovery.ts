@@ -5,6 +5,7 @@ import type { Mutant } from './mutant.ts'
 const gone = /which was acknowledged or read, is gone|(SEGMENT_MISSING|FRAME_DAMAGED|TAIL_DAMAGED) /
 const succession = 'log/segment-succession.ts'
 const open = 'log/open-log.ts'
+const settleManifest = 'log/settle-manifest.ts'
 const findTail = 'recovery/find-tail.ts'
 const tailScan = 'recovery/tail-scan.ts'
 
@@ -129,7 +130,7 @@ export const mutantsOfRecovery: Readonly<Record<string, Mutant>> = {
     edits: [
       { file: findTail, replace: 'proven: sealed ? scan.end : scan.proven,', by: 'proven: scan.end,' },
       { file: findTail, replace: 'unproven: sealed ? [] : scan.unproven,', by: 'unproven: [],' },
-      { file: open, replace: 'const cuts = proven', by: 'const cuts = false && proven' },
+      { file: settleManifest, replace: 'const cuts = proven', by: 'const cuts = false && proven' },
       {
         file: succession,
         replace: 'import { finishSegment }',
@@ -211,7 +212,7 @@ export const mutantsOfRecovery: Readonly<Record<string, Mutant>> = {
   },
   'cuts-nothing-at-open': {
     says: 'it leaves the old tail open where nothing has to be copied',
-    edits: [{ file: open, replace: 'const cuts = proven', by: 'const cuts = false && proven' }],
+    edits: [{ file: settleManifest, replace: 'const cuts = proven', by: 'const cuts = false && proven' }],
     hunt: { kind: 'rivals', stalls: 'write' },
     within: 1_500,
     shows: /came after the watermark|is gone/,
