@@ -1,7 +1,7 @@
 /**
  * Snapshots beside a log: state of somebody above it, each with the place of the log that it stands behind. The newest two
  * are kept. One that is damaged, that the log does not reach (it was cut behind it), or that stands behind another frame
- * than the log has there is passed over.
+ * than the log has there is passed over, and goes when the next one is saved.
  */
 import { type DiskFile, isDiskError } from '../disk/disk.ts'
 import type { Environment } from '../environment.ts'
@@ -15,6 +15,7 @@ import {
   SNAPSHOT_BYTES_MAX,
   SNAPSHOT_HEADER_BYTES,
   type SnapshotHeader,
+  type SnapshotPlace,
   snapshotFileName,
 } from '../format/snapshot.ts'
 
@@ -51,6 +52,10 @@ export interface SnapshotLog {
 export class SnapshotFiles {
   readonly #log: SnapshotLog
   #saving: Promise<void> = Promise.resolve()
+  /** Those that were read and fit, or were saved here, descending. */
+  #good: readonly number[] = []
+  /** What else is there does not fit. */
+  #isLoaded = false
 
   constructor(log: SnapshotLog) {
     this.#log = log
@@ -65,12 +70,15 @@ export class SnapshotFiles {
       const bytes = await this.#read(lsn)
       if (bytes !== null) found.push({ lsn, bytes })
     }
+    this.#good = found.map(({ lsn }) => lsn)
+    this.#isLoaded = true
     return found
   }
 
   /**
-   * Durable when it settles. Older ones but one go. INVALID_ARGUMENT when no durable frame ends below `lsn`,
-   * LIMIT_EXCEEDED above 256 MiB, DISK_FULL, IO_FAILED: then those that were there still are.
+   * Durable when it settles. Older ones but one go. On a full disk it takes the room of the older one, as long as the newer
+   * one is good. INVALID_ARGUMENT when no durable frame ends below `lsn`, LIMIT_EXCEEDED above 256 MiB, DISK_FULL,
+   * IO_FAILED: then the newest of those that were there still is.
    */
   save(lsn: number, bytes: Uint8Array): Promise<void> {
     const saved = this.#saving.then(() => this.#save(lsn, bytes))
@@ -85,7 +93,6 @@ export class SnapshotFiles {
 
   async #save(lsn: number, content: Uint8Array): Promise<void> {
     const { environment, directory, logId, nextLsn } = this.#log
-    const { disk } = environment
     if (content.length > SNAPSHOT_BYTES_MAX) {
       const message = `a snapshot of ${content.length} bytes; it may have ${SNAPSHOT_BYTES_MAX}`
       throw new TidelogError('LIMIT_EXCEEDED', message)
@@ -99,32 +106,41 @@ export class SnapshotFiles {
       throw new TidelogError('INVALID_ARGUMENT', `no frame ends before LSN ${lsn}: no snapshot can stand there`)
     }
     const { baseTimeTick, bodyHash } = frame ?? { baseTimeTick: 0n, bodyHash: 0n }
-    const header = encodeSnapshotHeader({ logId, lsn, baseTimeTick, bodyHash }, content)
-    const path = `${directory}/${snapshotFileName(lsn)}`
-    const temporary = `${path}.tmp`
-    let file: DiskFile | undefined
+    const place = { logId, lsn, baseTimeTick, bodyHash }
     try {
-      await disk.unlink(temporary).catch(() => {})
-      file = await disk.create(temporary, 'none')
-      await file.write(header, 0)
-      if (content.length > 0) await file.write(asBuffer(content), header.length)
-      await file.sync()
-      await file.close()
-      await disk.rename(temporary, path)
-      await disk.syncDirectory(directory)
+      await writeSnapshotFile(environment, directory, place, content).catch(async (error: unknown) => {
+        if (!isDiskError(error, 'ENOSPC')) throw error
+        if (!(await this.#giveUp(lsn))) throw error
+        await writeSnapshotFile(environment, directory, place, content)
+      })
     } catch (error) {
-      await file?.close().catch(() => {})
-      await disk.unlink(temporary).catch(() => {})
       throw explained(error, directory)
     }
+    this.#good = [lsn, ...this.#good.filter((each) => each < lsn)].slice(0, KEPT)
     await this.#dropOthers(lsn)
   }
 
-  /** All but this one and the next older one. One above it does not fit the log any more. */
+  /**
+   * There is no room: one good one stays, and those beside it go, as they would when the new one is there. They are not
+   * overwritten: a backup may have the same file. False: nothing went.
+   */
+  async #giveUp(lsn: number): Promise<boolean> {
+    const { environment, directory } = this.#log
+    const [kept] = this.#good
+    if (kept === undefined || kept >= lsn) return false
+    const gone = (await this.#listed()).filter((each) => each !== kept && each !== lsn)
+    for (const each of gone) await environment.disk.unlink(`${directory}/${snapshotFileName(each)}`).catch(() => {})
+    this.#good = [kept]
+    return gone.length > 0
+  }
+
+  /** All but this one and the next older one that is good. */
   async #dropOthers(lsn: number): Promise<void> {
     const { environment, directory } = this.#log
     const listed = await this.#listed().catch(() => [])
-    const kept = new Set(listed.filter((each) => each <= lsn).slice(0, KEPT))
+    // One above the new one does not fit the log any more.
+    const isKept = (each: number): boolean => each <= lsn && (!this.#isLoaded || this.#good.includes(each))
+    const kept = new Set(listed.filter(isKept).slice(0, KEPT))
     for (const each of listed) {
       if (!kept.has(each)) await environment.disk.unlink(`${directory}/${snapshotFileName(each)}`).catch(() => {})
     }
@@ -163,6 +179,33 @@ export class SnapshotFiles {
     return (
       frame !== null && frame.lastLsn === lsn - 1 && frame.baseTimeTick === baseTimeTick && frame.bodyHash === bodyHash
     )
+  }
+}
+
+/** Under its name, durably. Throws a DiskError: then it is not there. */
+export async function writeSnapshotFile(
+  { disk }: Pick<Environment, 'disk'>,
+  directory: string,
+  place: SnapshotPlace,
+  content: Uint8Array,
+): Promise<void> {
+  const header = encodeSnapshotHeader(place, content)
+  const path = `${directory}/${snapshotFileName(place.lsn)}`
+  const temporary = `${path}.tmp`
+  let file: DiskFile | undefined
+  try {
+    await disk.unlink(temporary).catch(() => {})
+    file = await disk.create(temporary, 'none')
+    await file.write(header, 0)
+    if (content.length > 0) await file.write(asBuffer(content), header.length)
+    await file.sync()
+    await file.close()
+    await disk.rename(temporary, path)
+    await disk.syncDirectory(directory)
+  } catch (error) {
+    await file?.close().catch(() => {})
+    await disk.unlink(temporary).catch(() => {})
+    throw error
   }
 }
 

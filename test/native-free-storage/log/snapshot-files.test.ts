@@ -1,6 +1,10 @@
 /** Snapshots beside a log, on the simulated disk: crashes, damage, a log that was cut behind them. */
 import { beforeAll, describe, expect, it } from 'vitest'
-import { SNAPSHOT_HEADER_BYTES, snapshotFileName } from '../../../native-free-storage/format/snapshot.ts'
+import {
+  parseSnapshotFileName,
+  SNAPSHOT_HEADER_BYTES,
+  snapshotFileName,
+} from '../../../native-free-storage/format/snapshot.ts'
 import { loadChecksum, openLog, verifyLog } from '../../../native-free-storage/index.ts'
 import { budget } from '../../budget.ts'
 import { newDisk } from '../../simulation/crash-runner.ts'
@@ -21,6 +25,12 @@ async function opened(disk: SimDisk) {
 
 function aDisk(): SimDisk {
   return newDisk({ names: 'ext4', seed: 1 })
+}
+
+/** LSNs, ascending. */
+function snapshotFiles(disk: SimDisk): number[] {
+  const names = disk.paths().map((path) => parseSnapshotFileName(path.slice(logDirectory.length + 1)))
+  return names.filter((lsn) => lsn !== null).sort((a, b) => a - b)
 }
 
 async function withSnapshots(disk: SimDisk) {
@@ -114,5 +124,56 @@ describe('a snapshot', () => {
       expect(next.paths().filter((path) => path.endsWith('.tmp'))).toEqual([])
       if (saved) break
     }
+  })
+
+  it('that is passed over goes when the next one is saved, and the good one beside it stays', async () => {
+    const disk = aDisk()
+    await (await withSnapshots(disk)).close()
+    disk.flipBit(pathOf(2), 90, 0)
+    const log = await opened(disk)
+    expect((await log.snapshots.load()).map(({ lsn }) => lsn)).toEqual([1])
+    await log.append([record(2)])
+    await log.snapshots.save(3, Buffer.from('three'))
+    await log.close()
+    expect(snapshotFiles(disk)).toEqual([1, 3])
+    expect(await found(disk)).toEqual(['3 three', '1 one'])
+  })
+
+  it('takes the room of the older one on a full disk; the newer one stays whatever happens', async () => {
+    const disk = aDisk()
+    const log = await opened(disk)
+    for (const lsn of [1, 2]) {
+      await log.append([record(lsn)])
+      await log.snapshots.save(lsn, Buffer.alloc(2_000, lsn))
+    }
+    await log.append([record(3)])
+    disk.setFreeBytes(500)
+    await log.snapshots.save(3, Buffer.alloc(2_100, 3))
+    expect(snapshotFiles(disk)).toEqual([2, 3])
+    disk.setFreeBytes(500_000)
+    await log.append([record(4)])
+    disk.setFreeBytes(500)
+    await expect(log.snapshots.save(4, Buffer.alloc(9_000, 4))).rejects.toMatchObject({ code: 'DISK_FULL' })
+    expect(snapshotFiles(disk)).toEqual([3])
+    // There is no other one that could go.
+    await expect(log.snapshots.save(4, Buffer.alloc(9_000, 4))).rejects.toMatchObject({ code: 'DISK_FULL' })
+    expect((await log.snapshots.load()).map(({ lsn, bytes }) => [lsn, bytes.length])).toEqual([[3, 2_100]])
+    disk.setFreeBytes(20_000)
+    await log.snapshots.save(4, Buffer.alloc(9_000, 4))
+    expect(snapshotFiles(disk)).toEqual([3, 4])
+    await log.close()
+  })
+
+  it('gives no room to one that cannot be read: then the full disk is told, and all stay', async () => {
+    const disk = aDisk()
+    await (await withSnapshots(disk)).close()
+    for (const lsn of [1, 2]) disk.flipBit(pathOf(lsn), 90, 0)
+    const log = await opened(disk)
+    expect(await log.snapshots.load()).toEqual([])
+    await log.append([record(2)])
+    disk.setFreeBytes(0)
+    await expect(log.snapshots.save(3, Buffer.from('three'))).rejects.toMatchObject({ code: 'DISK_FULL' })
+    expect(snapshotFiles(disk)).toEqual([1, 2])
+    await log.close().catch(() => {})
   })
 })
