@@ -13,15 +13,13 @@ import { errorFromWire } from '../protocol/wire-error.ts'
 import { type AppendEntry, givenUp, late, withOutcome } from './append-entry.ts'
 import type { ClientConnection } from './connection.ts'
 import { encodeFrame } from './encode-frame.ts'
-import { endsProducer, gap, isVerdict, type KeptFrame } from './kept-frame.ts'
+import { endsProducer, isVerdict, type KeptFrame } from './kept-frame.ts'
 import type { LaneNumber } from './lane-numbers.ts'
 import type { LaneOwner } from './lane-owner.ts'
+import { LaneQueue } from './lane-queue.ts'
 import { RetryPause } from './retry-pause.ts'
 import type { Session } from './session.ts'
 
-/** Singles are gathered up to here: larger frames gain nothing more. */
-const GATHER_BYTES = 1024 * 1024
-const GATHER_RECORDS = 8192
 /** Fewer than the node remembers of a producer or a transaction (256): each that is sent again is known there. */
 const FRAMES_IN_FLIGHT = 4
 const BYTES_IN_FLIGHT = 16 * 1024 * 1024
@@ -31,8 +29,7 @@ export class FrameLane {
   readonly #owner: LaneOwner
   /** The number of the next record. */
   #next: number
-  #waiting: AppendEntry[] = []
-  #head = 0
+  readonly #waiting = new LaneQueue()
   /** Without an answer that settles them, in the order of their numbers. */
   #frames: KeptFrame[] = []
   /** So many of them were sent on this connection in this generation. */
@@ -89,11 +86,9 @@ export class FrameLane {
         this.#end(late('unknown', first.refusal), first.entries)
         return
       }
-      if (this.#inFlight === 0) this.#takeApart(0)
+      if (this.#inFlight === 0) this.#waiting.putBack(this.#takeApart(0))
     }
-    for (let index = this.#head; index < this.#waiting.length; index++) {
-      const entry = this.#waiting[index]!
-      if (entry.settled || entry.deadlineMs > nowMs) continue
+    for (const entry of this.#waiting.late(nowMs)) {
       entry.fail(late('not-written', entry.refusal))
       if (this.#owner.failsWhole) {
         this.#end(late('not-written', entry.refusal), [])
@@ -114,7 +109,7 @@ export class FrameLane {
   }
 
   get #isEmpty(): boolean {
-    return this.#frames.length === 0 && this.#head === this.#waiting.length
+    return this.#frames.length === 0 && this.#waiting.isEmpty
   }
 
   #send(): void {
@@ -131,7 +126,7 @@ export class FrameLane {
       this.#sendFrame(connection, this.#frames[this.#sent]!)
       this.#sent++
     }
-    this.#trim()
+    this.#waiting.trim()
   }
 
   /** The connection, when it knows the owner and there is a number to send with; else waits for what is missing. */
@@ -185,10 +180,10 @@ export class FrameLane {
     return false
   }
 
-  /** The next entries as a frame: a batch, one that goes alone, or singles up to a bound. Null: there are none. */
+  /** The next entries as a frame. Null: there are none. */
   #nextFrame(connection: ClientConnection): KeptFrame | null {
     for (;;) {
-      const entries = this.#gather(connection)
+      const entries = this.#waiting.gather(this.#next, connection.welcome.bodyBytesMax)
       const head = entries[0]
       if (head === undefined) return null
       const first = head.sequence > 0 ? head.sequence : this.#next
@@ -220,37 +215,6 @@ export class FrameLane {
       if (!this.#owner.failsWhole) entry.sequence = this.#next
       this.#next += entry.count
     }
-  }
-
-  #gather(connection: ClientConnection): AppendEntry[] {
-    const entries: AppendEntry[] = []
-    const bytesMax = Math.min(GATHER_BYTES, connection.welcome.bodyBytesMax / 2)
-    let bytes = 0
-    let next = this.#next
-    while (this.#head < this.#waiting.length) {
-      const entry = this.#waiting[this.#head]!
-      if (entry.doomed && !entry.settled) entry.failBehind()
-      if (!entry.settled && entry.sequence > next) entry.fail(gap(entry.sequence, next))
-      if (entry.settled) {
-        this.#head++
-        continue
-      }
-      const isRepeat = entry.sequence > 0 && entry.sequence < next
-      const single = entry.isBatch || entry.alone || entry.barrierTick > 0n || isRepeat
-      if (entries.length > 0 && (single || bytes + entry.bytes > bytesMax || entries.length >= GATHER_RECORDS)) break
-      entries.push(entry)
-      bytes += entry.bytes
-      next += entry.count
-      this.#head++
-      if (single) break
-    }
-    return entries
-  }
-
-  #trim(): void {
-    if (this.#head <= 4096 || this.#head * 2 <= this.#waiting.length) return
-    this.#waiting = this.#waiting.slice(this.#head)
-    this.#head = 0
   }
 
   #sendFrame(connection: ClientConnection, frame: KeptFrame): void {
@@ -369,15 +333,14 @@ export class FrameLane {
       this.#end(error, frame.entries)
       return false
     }
-    this.#takeApart(this.#frames.indexOf(frame))
-    // The entries of the refused frame stand in front again.
-    this.#waiting.splice(0, frame.entries.length)
+    const entries = this.#takeApart(this.#frames.indexOf(frame))
+    this.#waiting.putBack(entries.slice(frame.entries.length))
     this.#refuse(frame.entries, error)
     return true
   }
 
-  /** Frames from `index` on, none of which is written, become entries again, with other numbers. */
-  #takeApart(index: number): void {
+  /** Frames from `index` on, none of which is written, become entries again, in order, which get other numbers. */
+  #takeApart(index: number): AppendEntry[] {
     const frames = this.#frames.splice(index)
     const entries: AppendEntry[] = []
     for (const frame of frames) {
@@ -390,16 +353,14 @@ export class FrameLane {
       }
     }
     this.#sent = Math.min(this.#sent, this.#frames.length)
-    this.#waiting = entries.concat(this.#waiting.slice(this.#head))
-    this.#head = 0
+    return entries
   }
 
   /** Not written for good: each goes alone, in its turn, so that one does not fail the rest; the one at fault fails. */
   #refuse(entries: readonly AppendEntry[], error: TidelogError<string>): void {
     if (entries.length > 1) {
       for (const entry of entries) entry.alone = true
-      this.#waiting = entries.concat(this.#waiting.slice(this.#head))
-      this.#head = 0
+      this.#waiting.putBack(entries)
     } else {
       entries[0]!.fail(withOutcome(error, 'not-written'))
       if (this.#owner.failsWhole) this.#end(error, [])
@@ -420,9 +381,7 @@ export class FrameLane {
       const told = withOutcome(frame.entries === guilty ? error : others, outcome)
       for (const entry of frame.entries) entry.fail(told)
     }
-    for (const entry of this.#waiting.slice(this.#head)) entry.fail(givenUp(entry, others))
-    this.#waiting = []
-    this.#head = 0
+    for (const entry of this.#waiting.drain()) entry.fail(givenUp(entry, others))
     this.#giveNumber()
     this.#owner.onEnded(error)
   }
