@@ -60,10 +60,13 @@ export class LeaseFile {
   #bounds: LeaseBounds
   /** Null until the first write: who gives nothing writes nothing, and a full disk can be opened. */
   #file: DiskFile | null = null
+  /** Of the last slot that was synced. */
   #sequence = 0
   /** A write or sync has failed: what the file holds is not known, and it is not written again. */
   #failure: unknown = null
   #doubtful = false
+  /** Syncs under way whose failure could take with it what was acknowledged. */
+  #syncsAtRisk = 0
   /** The gap over what was lost with the machine is not written yet: whoever comes next has to leave it, too. */
   #owesGap: boolean
   #queue: Promise<void> = Promise.resolve()
@@ -92,13 +95,7 @@ export class LeaseFile {
 
   /** Raises (or, at a clean end, sets exactly) the bounds: durable when it settles. FENCED when there is a newer owner, DISK_FULL. */
   write(change: Partial<LeaseBounds>): Promise<void> {
-    const run = this.#queue
-      .then(() => this.#write({ ...this.#bounds, ...change }))
-      .catch((error: unknown) => {
-        throw this.#explained(error)
-      })
-    this.#queue = run.catch(() => {})
-    return run
+    return this.#inTurn(() => this.#write({ ...this.#bounds, ...change }))
   }
 
   /**
@@ -108,6 +105,25 @@ export class LeaseFile {
   doubt(): void {
     this.#doubtful = true
     this.write({}).catch(() => {})
+  }
+
+  /**
+   * Runs a sync of what was acknowledged at level `os`. When it fails, the system may drop that, and the process may die
+   * before it says so: while the sync is under way the lease tells the next owner to begin above the bounds. That mark has
+   * to outlive the process alone, so it is not synced.
+   */
+  async duringSync<T>(sync: () => Promise<T>): Promise<T> {
+    this.#syncsAtRisk++
+    try {
+      await this.#mark()
+    } catch (error) {
+      this.#syncsAtRisk--
+      throw error
+    }
+    const result = await sync()
+    this.#syncsAtRisk--
+    this.#mark().catch(() => {})
+    return result
   }
 
   /** From now on the lease is one of this run of the machine. */
@@ -122,17 +138,44 @@ export class LeaseFile {
     await this.#file?.close()
   }
 
+  #inTurn(step: () => Promise<void>): Promise<void> {
+    const run = this.#queue
+      .then(async () => {
+        if (this.#failure !== null) throw this.#failure
+        await step()
+      })
+      .catch((error: unknown) => {
+        throw this.#explained(error)
+      })
+    this.#queue = run.catch(() => {})
+    return run
+  }
+
   async #write(bounds: LeaseBounds): Promise<void> {
-    if (this.#failure !== null) throw this.#failure
-    try {
+    await this.#keepFailure(async () => {
       if (this.#file === null) await this.#begin(bounds)
-      else await this.#writeSlot(this.#file, bounds)
+      else await this.#syncSlot(this.#file, bounds)
+    })
+    await this.#mustOwn()
+    this.#bounds = bounds
+  }
+
+  /** The bounds stay. Into the slot that the next synced write takes: the last one that was synced stays whole. */
+  #mark(): Promise<void> {
+    return this.#inTurn(async () => {
+      const file = this.#file
+      if (file === null) await this.#write(this.#bounds)
+      else await this.#keepFailure(() => this.#writeSlot(file, this.#bounds))
+    })
+  }
+
+  async #keepFailure(step: () => Promise<void>): Promise<void> {
+    try {
+      await step()
     } catch (error) {
       if (!isDiskError(error, 'ENOSPC')) this.#failure = error
       throw error
     }
-    await this.#mustOwn()
-    this.#bounds = bounds
   }
 
   #explained(error: unknown): unknown {
@@ -162,7 +205,9 @@ export class LeaseFile {
   }
 
   #bootId(): Buffer {
-    return this.#doubtful || this.#owesGap ? Buffer.alloc(16) : machineBootId(this.#environment)
+    return this.#doubtful || this.#owesGap || this.#syncsAtRisk > 0
+      ? Buffer.alloc(16)
+      : machineBootId(this.#environment)
   }
 
   async #mustOwn(): Promise<void> {
@@ -172,12 +217,16 @@ export class LeaseFile {
     })
   }
 
+  async #syncSlot(file: DiskFile, bounds: LeaseBounds): Promise<void> {
+    await this.#writeSlot(file, bounds)
+    await file.sync()
+    this.#sequence++
+  }
+
   async #writeSlot(file: DiskFile, bounds: LeaseBounds): Promise<void> {
     const sequence = this.#sequence + 1
     const slot = encodeLeaseSlot({ ...bounds, sequence, bootId: this.#bootId() })
     await file.write(slot, leaseSlotPosition(sequence))
-    await file.sync()
-    this.#sequence = sequence
   }
 
   async #begin(bounds: LeaseBounds): Promise<void> {
@@ -206,4 +255,9 @@ export class LeaseFile {
     this.#file = file
     this.#sequence = 2
   }
+}
+
+/** `lsnLease`: null at level `disk`, where nothing was acknowledged that is not synced. */
+export async function syncOfAcknowledged(lsnLease: LeaseFile | null, sync: () => Promise<void>): Promise<void> {
+  await (lsnLease === null ? sync() : lsnLease.duringSync(sync))
 }

@@ -96,6 +96,7 @@ export interface AppendRecordsOptions extends AppendOptions {
 
 export interface WriterStatistics {
   appendedRecords: number
+  /** That hold records. */
   appendedFrames: number
   appendedBytes: number
   flushes: number
@@ -184,7 +185,7 @@ export class LogWriter {
     this.#ticks = ticks
     this.#lsnLease = lsnLease
     this.#owner = owner
-    this.#segments = new SegmentSuccession(settings, state, manifests, owner, start, (error) =>
+    this.#segments = new SegmentSuccession(settings, state, manifests, lsnLease, owner, start, (error) =>
       this.#fail(asFailure(error, this.#settings.directory)),
     )
     this.#queue = new AppendQueue(settings.limits, settings.queueBytes, settings.whenFull)
@@ -559,7 +560,7 @@ export class LogWriter {
     let isCached = false
     this.#entering = allocation
     for (const { header, vchannels, offset } of flush.frames) {
-      this.#counts.appendedFrames++
+      if (header.kind === FrameKind.records) this.#counts.appendedFrames++
       this.#counts.appendedRecords += header.recordCount
       entry.building.addFrame({
         position: header.position,

@@ -7,13 +7,20 @@ import { encodeSeal, SEAL_BODY_BYTES } from '../format/seal.ts'
 import { type IndexedEnd, indexNameOf, writeIndexFile } from '../segment/index-file.ts'
 import type { SegmentWriter } from '../segment/segment-writer.ts'
 import type { Ownership } from './flush.ts'
+import { type LeaseFile, syncOfAcknowledged } from './lease-file.ts'
 import type { LogState } from './log-state.ts'
 import type { SegmentEnd, SegmentEntry } from './log-view.ts'
 
 export const finishSegment = {
   /** Everything written is made durable, then the seal. Afterwards nothing is written to the file. */
-  async seal(writer: SegmentWriter, owner: Ownership, nextLsn: number, nextSegmentId: string | null): Promise<void> {
-    await writer.syncAll()
+  async seal(
+    writer: SegmentWriter,
+    owner: Ownership,
+    nextLsn: number,
+    nextSegmentId: string | null,
+    lsnLease: LeaseFile | null = null,
+  ): Promise<void> {
+    await syncOfAcknowledged(lsnLease, () => writer.syncAll())
     const { header, position, chain, tally } = writer
     const bytes = Buffer.alloc(header.alignment)
     const body = encodeSeal({

@@ -3,13 +3,14 @@
  * at its durable end and followed by a manifest (cut), how the last one is closed. Knows the active segment and the end
  * of what is durable; knows nothing of who waits for what.
  */
-import { DiskError, isDiskError } from '../disk/disk.ts'
+import { isDiskError } from '../disk/disk.ts'
 import { TidelogError } from '../errors.ts'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
 import { originOf } from '../segment/lineage.ts'
 import { nextSegmentBytes } from '../segment/segment-size.ts'
-import type { SegmentWriter } from '../segment/segment-writer.ts'
+import { type SegmentWriter, syncOnce } from '../segment/segment-writer.ts'
 import type { Ownership } from './flush.ts'
+import { type LeaseFile, syncOfAcknowledged } from './lease-file.ts'
 import type { LogState } from './log-state.ts'
 import type { SegmentEnd, SegmentEntry } from './log-view.ts'
 import type { ManifestStore } from './manifest-store.ts'
@@ -32,6 +33,8 @@ export class SegmentSuccession {
   readonly #state: LogState
   readonly #manifests: ManifestStore
   readonly #owner: Ownership
+  /** Null at level `disk`. */
+  readonly #lsnLease: LeaseFile | null
   /** A change of the manifest in the background has failed: the log has. */
   readonly #onFailure: (error: unknown) => void
 
@@ -50,6 +53,7 @@ export class SegmentSuccession {
     settings: WriterSettings,
     state: LogState,
     manifests: ManifestStore,
+    lsnLease: LeaseFile | null,
     owner: Ownership,
     start: Pick<WriterStart, 'predecessor' | 'nextLsn' | 'lastTimeTick' | 'lateIndexes'>,
     onFailure: (error: unknown) => void,
@@ -57,6 +61,7 @@ export class SegmentSuccession {
     this.#settings = settings
     this.#state = state
     this.#manifests = manifests
+    this.#lsnLease = lsnLease
     this.#owner = owner
     this.#predecessor = start.predecessor
     this.#tidying = new SegmentTidying(start.lateIndexes)
@@ -166,7 +171,7 @@ export class SegmentSuccession {
       await this.#tidying.room()
       const header = this.#nextHeader(nextId, nextLsn, { id: entry.id, end: end.position, chain: end.chain })
       header.preparedBytes = unnamed.prepared ? unnamed.bytes : 0
-      sealing = finishSegment.seal(writer, this.#owner, nextLsn, nextId).then(() => {
+      sealing = finishSegment.seal(writer, this.#owner, nextLsn, nextId, this.#lsnLease).then(() => {
         isSealed = true
       })
       const [checksum] = await Promise.all([writeSegmentHeader(this.#settings, unnamed, header), sealing])
@@ -238,7 +243,7 @@ export class SegmentSuccession {
     const end = { position: writer.position, chain: writer.chain, nextLsn }
     try {
       if (writer.tally.frames > 0) {
-        await finishSegment.seal(writer, this.#owner, nextLsn, null).catch((error: unknown) => {
+        await finishSegment.seal(writer, this.#owner, nextLsn, null, this.#lsnLease).catch((error: unknown) => {
           // Without room for a seal the manifest alone says where the segment ends.
           if (!isDiskError(error, 'ENOSPC')) throw error
         })
@@ -425,10 +430,7 @@ export class SegmentSuccession {
     if (durability !== 'os') return
     const file = await environment.disk.open(`${directory}/${entry.name}`, 'write')
     try {
-      await file.sync()
-    } catch (cause) {
-      // Never a mere want of room: a sync is not tried again.
-      throw new DiskError('EIO', 'sync', file.path, { cause })
+      await syncOfAcknowledged(this.#lsnLease, () => syncOnce(file))
     } finally {
       await file.close()
     }

@@ -2,7 +2,7 @@
  * Writes one segment file: flushes at adjacent positions, several under way at once, each durable in order. Knows
  * positions, the chain and the durable position; knows nothing of records.
  */
-import { DiskError, type DiskFile, isDiskError } from '../disk/disk.ts'
+import { DiskError, type DiskFile } from '../disk/disk.ts'
 import { assert } from '../errors.ts'
 import { type FrameHeader, FrameKind, lastTickOf } from '../format/frame-header.ts'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from '../format/segment-header.ts'
@@ -95,12 +95,8 @@ export class SegmentWriter {
   async write(bytes: Buffer, position: number): Promise<void> {
     await this.file.write(bytes, position)
     if (this.#durability !== 'disk' || this.#mode !== 'fdatasync') return
-    try {
-      await this.file.sync()
-    } catch (cause) {
-      // Also for want of room: the bytes are in the cache, and may come to light. Not a refusal.
-      throw new DiskError('EIO', 'sync', isDiskError(cause) ? cause.path : this.file.path, { cause })
-    }
+    // Also for want of room: the bytes are in the cache, and may come to light. Not a refusal.
+    await syncOnce(this.file)
   }
 
   /** Writes the seal behind the last flush, durably at every level. */
@@ -122,7 +118,16 @@ export class SegmentWriter {
 
   /** At level `os`: makes what was written durable, so that a seal may say so. */
   async syncAll(): Promise<void> {
-    if (this.#durability === 'os') await this.file.sync()
+    if (this.#durability === 'os') await syncOnce(this.file)
     this.#durablePosition = this.#position
+  }
+}
+
+/** A sync that fails is not tried again, whatever the reason: the next one would succeed without what this one dropped. */
+export async function syncOnce(file: DiskFile): Promise<void> {
+  try {
+    await file.sync()
+  } catch (cause) {
+    throw new DiskError('EIO', 'sync', file.path, { cause })
   }
 }

@@ -298,3 +298,40 @@ it('an undo of a repair that dies when it has removed a part of what the repair 
   expect(removals.length).toBeGreaterThanOrEqual(6)
   for (const step of removals) await dieAt(space, step)
 })
+
+it('a sync that drops what was acknowledged at level os, and the process dies before it is told: no LSN is given again', async () => {
+  let dropped = 0
+  for (let later = 0; later < 24; later++) {
+    const disk = newDisk({ names: 'strict', seed: later })
+    const session = new Session(disk, ways[3]!, later)
+    session.ledger.mayLoseBelow = Number.POSITIVE_INFINITY
+    await session.open({ segmentBytes: 16_384 })
+    let hasFrames = ''
+    const death = new Promise<void>((resolve) => {
+      disk.inject(({ kind, path, step, position }) => {
+        if (kind === 'write' && path.endsWith('.prep') && position !== 0) hasFrames = path
+        if (kind !== 'sync' || path !== hasFrames) return undefined
+        disk.onStep = (now) => {
+          if (now <= step + later) return
+          disk.onStep = undefined
+          session.disk.processCrash(later)
+          resolve()
+        }
+        return { syncFails: 'reverted' }
+      })
+    })
+    const work = async (): Promise<void> => {
+      while ((await session.submit(3_000)) === null);
+    }
+    await Promise.race([death, work().then(() => death)])
+    session.dies()
+    const before = session.ledger.known.size
+    await session.open({ segmentBytes: 16_384 })
+    expect(await session.submit(70)).toBe(null)
+    await session.close()
+    const { records } = await readBack(session)
+    if (records.length < before) dropped++
+    disk.powerLoss()
+  }
+  expect(dropped).toBeGreaterThan(0)
+})

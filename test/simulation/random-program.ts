@@ -89,7 +89,7 @@ export class RandomProgram {
     this.#withRivals = faults && random.chance(0.15)
     // Of its own, so that a seed without it is the program that it was.
     const compacts = new Random(`${seed}/compacts`)
-    this.#compacts = this.way.durability === 'disk' && compacts.chance(0.3) ? compacts : null
+    this.#compacts = compacts.chance(0.3) ? compacts : null
     this.#failure = new Promise((_, reject) => {
       this.#tellFailure = reject
     })
