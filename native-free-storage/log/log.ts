@@ -434,6 +434,7 @@ export class Log implements AsyncDisposable {
         return state.nextLsn
       },
       frameAt: (lsn) => this.#frameAt(lsn),
+      releaseReserve: async () => (await this.#parts.pool?.releaseReserve()) ?? false,
     })
   }
 

@@ -22,6 +22,8 @@ import {
 const KEPT = 2
 /** Looked at, from the newest on, until two are good. */
 const LOOKED_AT_MAX = 8
+/** A larger one would take the reserve of a full disk and not find room in it. */
+const IN_RESERVE_BYTES_MAX = 1024 * 1024
 
 export interface StoredSnapshot {
   /** Everything below it is in `bytes`. */
@@ -47,6 +49,8 @@ export interface SnapshotLog {
   readonly nextLsn: number
   /** The frame that holds the record (or gap) at `lsn`, which is durable; null when it was truncated away. */
   frameAt(lsn: number): Promise<FramePlace | null>
+  /** Frees the reserve of a full disk; true when that made room. */
+  releaseReserve(): Promise<boolean>
 }
 
 export class SnapshotFiles {
@@ -77,11 +81,11 @@ export class SnapshotFiles {
 
   /**
    * Durable when it settles. Older ones but one go. On a full disk it takes the room of the older one, as long as the newer
-   * one is good. INVALID_ARGUMENT when no durable frame ends below `lsn`, LIMIT_EXCEEDED above 256 MiB, DISK_FULL,
+   * one is good, and with `forRoom` that of the reserve. INVALID_ARGUMENT when no durable frame ends below `lsn`, LIMIT_EXCEEDED above 256 MiB, DISK_FULL,
    * IO_FAILED: then the newest of those that were there still is.
    */
-  save(lsn: number, bytes: Uint8Array): Promise<void> {
-    const saved = this.#saving.then(() => this.#save(lsn, bytes))
+  save(lsn: number, bytes: Uint8Array, options: { forRoom?: boolean } = {}): Promise<void> {
+    const saved = this.#saving.then(() => this.#save(lsn, bytes, options.forRoom === true))
     this.#saving = saved.catch(() => {})
     return saved
   }
@@ -91,8 +95,8 @@ export class SnapshotFiles {
     return this.#saving
   }
 
-  async #save(lsn: number, content: Uint8Array): Promise<void> {
-    const { environment, directory, logId, nextLsn } = this.#log
+  async #save(lsn: number, content: Uint8Array, forRoom: boolean): Promise<void> {
+    const { directory, logId, nextLsn } = this.#log
     if (content.length > SNAPSHOT_BYTES_MAX) {
       const message = `a snapshot of ${content.length} bytes; it may have ${SNAPSHOT_BYTES_MAX}`
       throw new TidelogError('LIMIT_EXCEEDED', message)
@@ -108,16 +112,29 @@ export class SnapshotFiles {
     const { baseTimeTick, bodyHash } = frame ?? { baseTimeTick: 0n, bodyHash: 0n }
     const place = { logId, lsn, baseTimeTick, bodyHash }
     try {
-      await writeSnapshotFile(environment, directory, place, content).catch(async (error: unknown) => {
-        if (!isDiskError(error, 'ENOSPC')) throw error
-        if (!(await this.#giveUp(lsn))) throw error
-        await writeSnapshotFile(environment, directory, place, content)
-      })
+      await this.#write(place, content, forRoom)
     } catch (error) {
       throw explained(error, directory)
     }
     this.#good = [lsn, ...this.#good.filter((each) => each < lsn)].slice(0, KEPT)
     await this.#dropOthers(lsn)
+  }
+
+  /** On a full disk again with each room that can be made. Throws a DiskError. */
+  async #write(place: SnapshotPlace, content: Uint8Array, forRoom: boolean): Promise<void> {
+    const { environment, directory } = this.#log
+    const rooms = [() => this.#giveUp(place.lsn)]
+    if (forRoom && content.length <= IN_RESERVE_BYTES_MAX) rooms.push(() => this.#log.releaseReserve())
+    while (true) {
+      try {
+        return await writeSnapshotFile(environment, directory, place, content)
+      } catch (error) {
+        if (!isDiskError(error, 'ENOSPC')) throw error
+        let hasRoom = false
+        while (!hasRoom && rooms.length > 0) hasRoom = await rooms.shift()!()
+        if (!hasRoom) throw error
+      }
+    }
   }
 
   /**

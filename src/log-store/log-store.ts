@@ -110,8 +110,11 @@ export interface StoreFailure {
 export interface SnapshotStore {
   /** Those that are whole and fit the log as it is now, newest first. */
   load(): Promise<{ readonly lsn: number; readonly bytes: Buffer }[]>
-  /** Durable when it settles. A durable frame ends before `lsn`, or it is 0. LIMIT_EXCEEDED above 256 MiB. */
-  save(lsn: number, bytes: Uint8Array): Promise<void>
+  /**
+   * Durable when it settles. A durable frame ends before `lsn`, or it is 0. LIMIT_EXCEEDED above 256 MiB. `forRoom`: a
+   * truncation that makes room waits for it, so that on a full disk it may have what is kept for such steps.
+   */
+  save(lsn: number, bytes: Uint8Array, options?: { forRoom?: boolean }): Promise<void>
 }
 
 /** One pchannel's frames, opened for writing at an owner term. */

@@ -265,8 +265,7 @@ export class Wal implements AsyncDisposable {
   /** Nothing below `lsn` is needed any more. Idempotent; what open transactions need is kept longer. */
   truncateBefore(lsn: number): Promise<void> {
     if (this.#closing !== null) return Promise.reject(closed())
-    // The state behind it has to be there without the records that go.
-    return this.#snapshots.reach(Math.min(lsn, this.nextLsn)).then(() => this.#store.truncateBefore(lsn))
+    return this.#snapshots.truncate(lsn)
   }
 
   /** What this pchannel's own bounds let in for now. */
@@ -346,7 +345,7 @@ export class Wal implements AsyncDisposable {
     late?.cancel()
     this.#confirmed.close(closed())
     this.#bound.close()
-    await this.#snapshots.take()
+    await this.#snapshots.close()
     await this.#store.close()
   }
 

@@ -97,6 +97,13 @@ describe('a full disk', () => {
     }
   }
 
+  /** A producer that has written so much, and writes one more. */
+  const remembers = async (client: Client, vchannel: string, lastSequence: number) => {
+    const producer = await client.producer(vchannel, { id: 'loader' })
+    expect([producer.lastSequence, producer.windowLost]).toEqual([lastSequence, false])
+    await producer.append({ payload: Buffer.from('one') })
+  }
+
   const statesOf = async (daemon: DaemonProcess) => {
     const { body } = await httpGet(daemon.httpPort, '/health/data')
     return (JSON.parse(body) as { logs: { state: string }[] }).logs.map(({ state }) => state)
@@ -119,6 +126,8 @@ describe('a full disk', () => {
     'no room at all: refused retriably, nothing lost, a start works, and it goes on by itself',
     async () => {
       let { daemon, client } = await start('--disk-warn-percent', '100', '--disk-refuse-percent', '100')
+      // State that a truncation must not lose.
+      for (const vchannel of ['pa', 'pb']) await remembers(client, vchannel, 0)
       await fill({ daemon, client }, 'DISK_FULL')
       expect(disk.freeBytes()).toBeLessThan(3 * MIB)
       refusedRetriably()
@@ -140,6 +149,7 @@ describe('a full disk', () => {
       }
       await takesAll(client)
       await ledger.compare(client)
+      for (const vchannel of ['pa', 'pb']) await remembers(client, vchannel, 1)
       await fill({ daemon, client }, 'DISK_FULL')
 
       // Room that somebody else makes.

@@ -2,6 +2,10 @@
  * Takes snapshots of the state, each exact at its LSN: when so much was appended that reading it back would take long,
  * before a truncation that needs one, and at the close. A stage of the pipeline, because it has to know which frames with
  * effects are under way.
+ *
+ * On a full disk a truncation is what makes room, and has none for the snapshot that it needs. So it goes up to the newest
+ * snapshot first; then one is taken, in the room that this has made, in that of the older snapshot, or in the reserve; then
+ * the rest goes.
  */
 import type { LogStore } from '../../log-store/log-store.ts'
 import type { AppendUnit, Stage, UnitResult } from '../pipeline/interceptor.ts'
@@ -36,6 +40,11 @@ export class SnapshotKeeper implements Stage {
   /** There was no room, for a snapshot or for an append: none since was saved. */
   #hasFailed = false
   #taking: Promise<void> | null = null
+  /** Truncations that were asked for and take their snapshots themselves. */
+  #truncating = 0
+  /** One of retention's goes on when it has made room. */
+  #goesOn = false
+  #isClosed = false
 
   constructor(store: LogStore, state: WalState, snapshots: readonly number[], intervalBytes = INTERVAL_BYTES) {
     this.#store = store
@@ -73,8 +82,9 @@ export class SnapshotKeeper implements Stage {
     const kept = this.#state.transactions.truncationFloor(lsn)
     // On a full disk a truncation may be what makes room for the snapshot: where there is nothing to lose, it goes first.
     if (this.#hasFailed && this.#isTrivial) return kept
-    if (lsn > this.#newest) void this.take()
-    return Math.min(kept, Math.max(0, this.#newest))
+    const floor = Math.min(kept, Math.max(0, this.#newest))
+    if (lsn > this.#newest && this.#truncating === 0) void (this.#hasFailed ? this.#goOn(lsn, floor) : this.take())
+    return floor
   }
 
   /** No producer, no key, no open transaction: there is nothing that a repeat could be recognized by. */
@@ -83,12 +93,37 @@ export class SnapshotKeeper implements Stage {
     return producers.size === 0 && keys.size === 0 && transactions.openCount === 0
   }
 
-  /** Before a truncation: settles when the snapshot that it needs is there, or cannot be had. Never rejects. */
-  async reach(lsn: number): Promise<void> {
-    // The last blocks of a full disk are for the manifest that makes room.
-    if (this.#hasFailed && this.#isTrivial) return
-    if (lsn > this.#newest) await this.#taking
-    if (lsn > this.#newest) await this.take()
+  /** Truncates the log, as far as a snapshot and open transactions let it. Rejects with what the store rejects with. */
+  async truncate(lsn: number): Promise<void> {
+    const wanted = Math.min(lsn, this.#store.nextLsn)
+    this.#truncating++
+    try {
+      if (!this.#hasFailed && wanted > this.#newest) await this.#taking
+      if (!this.#hasFailed && wanted > this.#newest) await this.take()
+      await this.#store.truncateBefore(lsn)
+      if (!this.#hasFailed || wanted <= this.#newest) return
+      await this.#taking
+      await this.take(true)
+      if (!this.#hasFailed) await this.#store.truncateBefore(lsn)
+    } finally {
+      this.#truncating--
+    }
+  }
+
+  /** Retention was let go up to `floor`, and there was no room for a snapshot. Never rejects. */
+  async #goOn(lsn: number, floor: number): Promise<void> {
+    if (this.#goesOn) return
+    this.#goesOn = true
+    try {
+      if (floor > this.#store.firstLsn) await this.#store.changed()
+      await this.#taking
+      await this.take(true)
+      if (!this.#hasFailed && !this.#isClosed) await this.#store.truncateBefore(lsn)
+    } catch {
+      // Whoever reads or appends meets what stands in its way, and tells it.
+    } finally {
+      this.#goesOn = false
+    }
   }
 
   /** An append has met a full disk. */
@@ -96,15 +131,26 @@ export class SnapshotKeeper implements Stage {
     this.#hasFailed = true
   }
 
-  /** Settles when it is durable, or could not be taken: then the older ones and a longer tail serve. Never rejects. */
-  take(): Promise<void> {
-    this.#taking ??= this.#take().finally(() => {
+  /**
+   * Settles when it is durable, or could not be taken: then the older ones and a longer tail serve. Never rejects.
+   * `forRoom`: what it makes possible makes more room than it takes.
+   */
+  take(forRoom = false): Promise<void> {
+    if (this.#isClosed) return Promise.resolve()
+    this.#taking ??= this.#take(forRoom).finally(() => {
       this.#taking = null
     })
     return this.#taking
   }
 
-  async #take(): Promise<void> {
+  /** The last one. Never rejects. */
+  async close(): Promise<void> {
+    await this.#taking
+    await this.take()
+    this.#isClosed = true
+  }
+
+  async #take(forRoom: boolean): Promise<void> {
     // Encoded in the turn in which the LSN is read: nothing comes in between.
     const lsn = this.#underWay === 0 ? this.#store.nextLsn : this.#appliedEnd
     if (lsn <= this.#newest) return
@@ -112,7 +158,7 @@ export class SnapshotKeeper implements Stage {
     const appended = this.#appendedBytes
     this.#appendedBytes = 0
     try {
-      await this.#store.snapshots.save(lsn, bytes)
+      await this.#store.snapshots.save(lsn, bytes, { forRoom })
       this.#newest = lsn
       this.#hasFailed = false
       this.#counts.taken++
