@@ -100,6 +100,12 @@ export function finding(
   return { code, severity, file, position, lsnFrom, lsnTo, acknowledged, message }
 }
 
+/** From the first LSN to the one before `behind`; no LSN is concerned when there is none. */
+export function lsnRange(from: number | undefined, behind: number): { lsnFrom: number | null; lsnTo: number | null } {
+  if (from === undefined || behind <= from) return { lsnFrom: from ?? null, lsnTo: null }
+  return { lsnFrom: from, lsnTo: behind - 1 }
+}
+
 /** 0, 8 or 9, as DESIGN and the command line have it. */
 export function exitCodeOf(verification: Verification): 0 | 8 | 9 {
   const severities = new Set(verification.logs.flatMap((log) => log.findings.map(({ severity }) => severity)))

@@ -3,33 +3,23 @@
  * decision table of the recovery. Reads, never writes.
  */
 import type { Environment } from '../environment.ts'
-import { parseManifestFileName, parseSegmentFileName, segmentFileName } from '../format/file-names.ts'
+import { segmentFileName } from '../format/file-names.ts'
 import { SEGMENT_HEADER_BYTES } from '../format/segment-header.ts'
-import { parseSnapshotFileName } from '../format/snapshot.ts'
-import { isCompanionName, QUARANTINE } from '../log/companion-names.ts'
 import { UNINDEXED_SEGMENTS_MAX } from '../log/segment-tidying.ts'
-import { readSnapshotFile } from '../log/snapshot-files.ts'
-import { classifyTail } from '../recovery/classify.ts'
-import { holdsFrame, pointNamed, scanTail, type TailPoint, type TailScan } from '../recovery/tail-scan.ts'
+import { scanTail, type TailPoint, type TailScan } from '../recovery/tail-scan.ts'
 import { readSealedEnd } from '../segment/segment-end.ts'
 import type { OpenSegment } from '../segment/segment-file.ts'
-import { type Acknowledged, type Finding, finding, type LogVerification } from './findings.ts'
-import { type LogSurvey, openSurveyed, type SurveyedSegment, strayFindings, surveyLog } from './log-survey.ts'
-import { SegmentSum } from './segment-sum.ts'
-import { type WalkedFrame, walkSegment } from './segment-walk.ts'
+import { type Finding, finding, type LogVerification, lsnRange } from './findings.ts'
+import { type LogSurvey, openSurveyed, type SurveyedSegment, surveyLog } from './log-survey.ts'
+import type { SegmentSum } from './segment-sum.ts'
+import { fileFindings, snapshotFindings } from './verify-files.ts'
+import { type FrameStretch, verifyFrames } from './verify-frames.ts'
 import { checkIndexAlone, compareIndex, indexFindings } from './verify-index.ts'
 import { verifyLease } from './verify-lease.ts'
 import { readSeal, verifySeal } from './verify-seal.ts'
+import { provenPoint, tailFindings, unnamedSuccessor } from './verify-tail.ts'
 
 const PREVIOUS_SEGMENT_AT = 104
-
-interface Walk {
-  end: number
-  /** The LSN behind the end. */
-  endLsn: number
-  acknowledged: (frame: WalkedFrame) => Acknowledged
-  boundary: TailPoint | null
-}
 
 export class LogVerifier {
   readonly #environment: Environment
@@ -60,8 +50,7 @@ export class LogVerifier {
     const boundsTicks = survey.manifest?.durability === 'disk' && !survey.writerRunning
     const lastTick = boundsTicks ? this.#lastTick : 0n
     this.#findings.push(...(await verifyLease(this.#environment, this.#directory, lastTick)))
-    this.#files(survey, reached)
-    await this.#snapshots(survey)
+    this.#findings.push(...fileFindings(survey, reached), ...(await snapshotFindings(this.#environment, survey)))
     const { manifest } = survey
     const result: LogVerification = {
       path: this.#directory,
@@ -171,7 +160,7 @@ export class LogVerifier {
     if (opened === null) return
     try {
       const end = await this.#ownEnd(opened, segment)
-      const walk: Walk = { end, endLsn: tailLsn, acknowledged: () => 'yes', boundary: null }
+      const walk: FrameStretch = { end, endLsn: tailLsn, acknowledged: () => 'yes', boundary: null }
       const sum = await this.#walk(opened, segment, walk)
       const { isSealed, findings } = await verifySeal(opened, end, sum, null)
       this.#findings.push(...findings)
@@ -204,7 +193,7 @@ export class LogVerifier {
       const scan = await this.#scan(opened, segment, start)
       if (scan === null) return undefined
       const end = closed ? start : scan.end
-      const proven = closed ? start : scan.seal !== null ? scan.end : this.#provenPoint(segment, scan)
+      const proven = closed ? start : scan.seal !== null ? scan.end : provenPoint(this.#survey, segment, scan)
       // Beside a writer, what is not proven may be half written.
       const walkEnd = this.#survey.writerRunning ? proven : end
       const sum = await this.#walk(opened, segment, {
@@ -221,9 +210,9 @@ export class LogVerifier {
         this.#add('TAIL_DAMAGED', message, place)
       }
       if (!this.#survey.writerRunning) {
-        const isTorn = classifyTail(scan.evidence).verdict === 'torn'
-        const successor = closed || scan.seal !== null ? null : await this.#unnamedSuccessor(segment, scan.end, isTorn)
-        this.#judgeTail(segment, scan, end, proven, closed, successor)
+        const isNamed = closed || scan.seal !== null
+        const successor = isNamed ? null : await unnamedSuccessor(this.#environment, this.#survey, segment, scan)
+        this.#findings.push(...tailFindings(segment, scan, { end, proven, closed }, successor))
       }
       const sealedHere = scan.seal !== null && scan.end.position === end.position
       if (sealedHere || closed) {
@@ -253,115 +242,16 @@ export class LogVerifier {
     }
   }
 
-  /** A segment gets its name only when the one before it is durable up to the end that it names. */
-  #provenPoint(segment: SurveyedSegment, scan: TailScan): TailPoint {
-    let proven = scan.proven
-    for (const { header } of this.#survey.others) {
-      if (header?.previous?.id !== segment.id) continue
-      const named = pointNamed(scan.unproven, scan.proven, header.previous)
-      if (named !== null && named.point.position > proven.position) proven = named.point
-    }
-    return proven
-  }
-
-  /** A segment that says that the tail was durable beyond its end, or that goes on at its very end, though no seal names it. */
-  async #unnamedSuccessor(tail: SurveyedSegment, end: TailPoint, isTorn: boolean): Promise<SurveyedSegment | null> {
-    for (const other of this.#survey.others) {
-      const previous = other.header?.previous
-      if (previous?.id !== tail.id || previous.end < end.position) continue
-      if (previous.end > end.position) return other
-      if (!isTorn || previous.chain !== end.chain) continue
-      const opened = await openSurveyed(this.#environment, this.#directory, other)
-      if (opened === null) continue
-      try {
-        if (await holdsFrame(opened)) return other
-      } finally {
-        await opened.release()
-      }
-    }
-    return null
-  }
-
-  /** What the bytes behind the last valid frame mean, by the table of the recovery. */
-  #judgeTail(
-    segment: SurveyedSegment,
-    scan: TailScan,
-    end: TailPoint,
-    proven: TailPoint,
-    closed: boolean,
-    successor: SurveyedSegment | null,
-  ): void {
-    const { verdict, because } = classifyTail(scan.evidence)
-    const file = segment.name
-    const place = { file, position: scan.end.position, ...lsnRange(scan.end.nextLsn, scan.nextLsnBehind) }
-    if (successor?.header != null && verdict !== 'damaged') {
-      const lsns = lsnRange(scan.end.nextLsn, Math.max(scan.end.nextLsn, successor.header.baseLsn))
-      const message = `${file} ends at position ${scan.end.position}, and ${successor.name} was begun when it was durable up to there or beyond`
-      this.#add('TAIL_DAMAGED', message, { ...place, ...lsns })
-    } else if (verdict === 'damaged') {
-      this.#add('TAIL_DAMAGED', `${file} ends at position ${scan.end.position}: ${because}`, place)
-    } else if (verdict === 'torn' && !closed) {
-      this.#add('TAIL_TORN', `${file}, position ${scan.end.position}: ${because}`, { ...place, acknowledged: 'no' })
-    }
-    if (end.nextLsn > proven.nextLsn) {
-      const message = `LSN ${proven.nextLsn} to ${end.nextLsn - 1} are there and cannot be proven to be all`
-      const lsns = lsnRange(proven.nextLsn, end.nextLsn)
-      this.#add('TAIL_UNPROVEN', message, { file, position: proven.position, ...lsns, acknowledged: 'unknown' })
-    }
-  }
-
   /** Every frame up to the end. */
-  async #walk(opened: OpenSegment, segment: SurveyedSegment, walk: Walk): Promise<SegmentSum> {
-    const { header } = opened
-    const sum = new SegmentSum(header, walk.boundary)
+  async #walk(opened: OpenSegment, segment: SurveyedSegment, stretch: FrameStretch): Promise<SegmentSum> {
     const firstLsn = this.#survey.manifest?.firstLsn ?? 0
-    this.#bytes += Math.max(0, Math.min(walk.end, segment.bytes))
-    const frames = walkSegment(opened, {
-      from: SEGMENT_HEADER_BYTES,
-      end: walk.end,
-      lsn: header.baseLsn,
-      chain: header.checksum,
-      content: true,
-    })
-    let damage: Finding | undefined
-    for await (const frame of frames) {
-      if (damage !== undefined && frame.header !== null) damage = endDamage(damage, frame.header.baseLsn)
-      sum.add(frame)
-      const count = frame.header?.recordCount ?? 0
-      if (frame.faults.length === 0 && frame.header !== null) {
-        this.#records += Math.max(0, count - Math.max(0, firstLsn - frame.header.baseLsn))
-        if (count > 0) this.#lastLsn = frame.header.baseLsn + count - 1
-      } else damage = this.#damaged(segment, frame, walk.acknowledged(frame))
-      if (frame.paddingFault) {
-        const message = `padding of the frame at position ${frame.position} of ${segment.name} is not zero`
-        const place = { file: segment.name, position: frame.paddingFaultAt }
-        // A write that was under way can leave anything there; the next open copies the frame without it.
-        if (walk.acknowledged(frame) === 'yes') this.#add('PADDING_NOT_ZERO', message, place)
-        else this.#add('TAIL_TORN', message, { ...place, acknowledged: 'unknown' })
-      }
-      if (frame.gap?.reason === 'lost') this.#lostBefore(segment, frame)
-    }
-    if (damage !== undefined) endDamage(damage, walk.endLsn)
+    const { sum, findings, records, lastLsn } = await verifyFrames(opened, segment, stretch, firstLsn)
+    this.#findings.push(...findings)
+    this.#bytes += Math.max(0, Math.min(stretch.end, segment.bytes))
+    this.#records += records
+    this.#lastLsn = lastLsn ?? this.#lastLsn
     if (sum.lastTimeTick > this.#lastTick) this.#lastTick = sum.lastTimeTick
     return sum
-  }
-
-  #lostBefore(segment: SurveyedSegment, { header, gap, position }: WalkedFrame): void {
-    const lsns = lsnRange(header!.baseLsn, header!.baseLsn + gap!.count)
-    const message = `LSN ${lsns.lsnFrom} to ${lsns.lsnTo} were lost before, and a gap says so`
-    this.#add('GAP_LOST', message, { file: segment.name, position, ...lsns, acknowledged: 'yes' })
-  }
-
-  #damaged(segment: SurveyedSegment, frame: WalkedFrame, acknowledged: Acknowledged): Finding {
-    const { position, header } = frame
-    const lsnFrom = frame.expectedLsn ?? header?.baseLsn ?? null
-    // How many LSNs a gap skips stands in its body: the next frame tells.
-    const lsnTo = header === null || header.recordCount === 0 ? null : header.baseLsn + header.recordCount - 1
-    const message = `the frame at position ${position} of ${segment.name} is damaged: ${frame.faults.join('; ')}`
-    const place = { file: segment.name, position, lsnFrom, lsnTo, acknowledged }
-    if (frame.unknownFormat) return this.#add('FORMAT_UNKNOWN', message, { ...place, acknowledged: 'unknown' })
-    // What is not proven may have been torn: a valid header whose body never reached the disk.
-    return this.#add(acknowledged === 'yes' ? 'FRAME_DAMAGED' : 'TAIL_TORN', message, place)
   }
 
   /** Where a segment ends by its own seal or, without one, where its frames end. */
@@ -399,55 +289,9 @@ export class LogVerifier {
     this.#findings.push(...indexFindings(state, segment, sum.nextLsn, this.#mayLackIndex(segment)))
   }
 
-  #files(survey: LogSurvey, reached: ReadonlySet<string>): void {
-    this.#findings.push(...strayFindings(survey, reached))
-    const stems = new Set([...survey.segments, ...survey.others].map(({ name }) => name.slice(0, -4)))
-    const newest = survey.generations.at(-1)
-    for (const name of survey.names) {
-      // Names come and go beside a writer.
-      if (survey.writerRunning || parseSegmentFileName(name) !== null || isCompanionName(name)) continue
-      if (name.endsWith('.idx') && stems.has(name.slice(0, -4))) continue
-      const generation = parseManifestFileName(name)
-      if (generation !== null && generation === newest) continue
-      if (parseSnapshotFileName(name) !== null) continue
-      const what =
-        generation === null ? 'is not part of the log' : 'was left behind when a later manifest was published'
-      this.#add('FILE_STRAY', `${name} ${what}`, { file: name })
-    }
-    for (const name of survey.quarantined) {
-      const file = `${QUARANTINE}/${name}`
-      this.#add('FILES_QUARANTINED', `${file} was found and is not part of the log`, { file, acknowledged: 'unknown' })
-    }
-  }
-
-  /** Names come and go beside a writer. */
-  async #snapshots({ names, writerRunning }: LogSurvey): Promise<void> {
-    for (const name of writerRunning ? [] : names) {
-      const lsn = parseSnapshotFileName(name)
-      if (lsn === null) continue
-      const found = await readSnapshotFile(this.#environment, `${this.#directory}/${name}`)
-      if (found !== null && found.header.lsn === lsn) continue
-      this.#add('SNAPSHOT_DAMAGED', `the snapshot ${name} is damaged, or of a later version: it is passed over`, {
-        file: name,
-      })
-    }
-  }
-
   #add(...args: Parameters<typeof finding>): Finding {
     const made = finding(...args)
     this.#findings.push(made)
     return made
   }
-}
-
-/** From the first LSN to the one before `behind`; no LSN is concerned when there is none. */
-function lsnRange(from: number | undefined, behind: number): { lsnFrom: number | null; lsnTo: number | null } {
-  if (from === undefined || behind <= from) return { lsnFrom: from ?? null, lsnTo: null }
-  return { lsnFrom: from, lsnTo: behind - 1 }
-}
-
-/** What a bad header stood for ends before the next LSN that is known. */
-function endDamage(damage: Finding, nextLsn: number): undefined {
-  if (damage.lsnTo === null && damage.lsnFrom !== null && nextLsn > damage.lsnFrom) damage.lsnTo = nextLsn - 1
-  return undefined
 }
