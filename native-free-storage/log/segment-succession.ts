@@ -447,9 +447,14 @@ export class SegmentSuccession {
     }
   }
 
+  /** What cannot be removed stays retired: the next open would take it for the first of the segments at its LSN. */
   async #dropRetired(entry: SegmentEntry): Promise<void> {
     const { disk } = this.#settings.environment
-    await disk.unlink(`${this.#settings.directory}/${entry.name}`).catch(() => {})
+    try {
+      await disk.unlink(`${this.#settings.directory}/${entry.name}`)
+    } catch (error) {
+      if (!isDiskError(error, 'ENOENT')) return
+    }
     await disk.syncDirectory(this.#settings.directory)
     await this.#manifests.publish((content) => ({
       ...content,

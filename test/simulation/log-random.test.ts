@@ -24,6 +24,7 @@ describe('a log under a random program with random faults', () => {
     ['14315', 'a gap that is owed, and a lease written before it'],
     ['413623', 'a close that was given up went on late, and put its index over that of the next owner'],
     ['300590', 'an open that was given up, and published when the next owner was there'],
+    ['754978', 'an empty segment whose removal failed was forgotten by the manifest'],
     ['51871', 'a compacted segment whose removal failed was forgotten by the manifest'],
   ])('keeps its promises where it once did not: seed %s, %s', async (known) => {
     await runPrograms(file, [known], noCounts())
