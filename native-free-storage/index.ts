@@ -6,7 +6,8 @@ export type { CompactionSettings, CompactOptions } from './compaction/compaction
 export type { CompactedSegment, CompactionReport } from './compaction/compaction-report.ts'
 export { type Disk, DiskError, type DiskFile, type DiskSpace, isDiskError } from './disk/disk.ts'
 export { checkDirectoryFit } from './disk/file-system-names.ts'
-export { acquireLock, type Lock, lockHolder } from './disk/lock-file.ts'
+export { acquireLock, type Lock } from './disk/lock-file.ts'
+export { lockHolder } from './disk/lock-owner.ts'
 export { nodeEnvironment } from './disk/node-environment.ts'
 export {
   openSpaceWatch,

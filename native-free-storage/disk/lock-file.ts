@@ -32,21 +32,16 @@
  * `LOCK.flock` is the file of the kernel's lock, if one is passed in; it is never removed. That lock is taken first
  * and released last, and does not overrule `LOCK`, whose owner may have had no kernel lock.
  */
-import type { Environment, ProcessIdentity } from '../environment.ts'
+import type { Environment } from '../environment.ts'
 import { assert, TidelogError } from '../errors.ts'
 import { type Disk, type DiskFile, isDiskError } from './disk.ts'
+import { encodeLockOwner, type LockOwner, lockFileBytes, lockName, lookAtLock, type SeenLock } from './lock-owner.ts'
 
-const lockName = 'LOCK'
 const spareName = 'LOCK.spare'
 const kernelLockName = 'LOCK.flock'
-const lockFileBytes = 512
 
 /** Each round but the last ended because another process did something; so this bounds rivals, not time. */
 const roundsMax = 32
-
-interface Owner extends ProcessIdentity {
-  nonce: string
-}
 
 export interface Lock {
   readonly nonce: string
@@ -89,27 +84,11 @@ export async function acquireLock(environment: Environment, directory: string): 
   }
 }
 
-/**
- * Who holds the lock of `directory`, for those who only look: null where nobody does. `unreadable`: it does not say.
- * Throws a DiskError when it cannot be read.
- */
-export async function lockHolder(
-  environment: Environment,
-  directory: string,
-): Promise<{ pid: number; isAlive: boolean } | 'unreadable' | null> {
-  const seen = await look(environment.disk, `${directory}/${lockName}`)
-  if (seen.kind === 'absent') return null
-  if (seen.kind === 'unreadable') return 'unreadable'
-  return { pid: seen.owner.pid, isAlive: environment.processes.isAlive(seen.owner) }
-}
-
-type Seen = { kind: 'absent' } | { kind: 'unreadable' } | { kind: 'owned'; owner: Owner }
-
 class LockTaker {
   readonly #environment: Environment
   readonly #disk: Disk
   readonly #directory: string
-  readonly #owner: Owner
+  readonly #owner: LockOwner
   readonly #ownName: string
 
   constructor(environment: Environment, directory: string) {
@@ -222,7 +201,7 @@ class LockTaker {
   async #writeOwnOnce(): Promise<void> {
     const file = (await this.#claimSpare()) ?? (await this.#disk.create(this.#path(this.#ownName)))
     try {
-      await file.write(new TextEncoder().encode(`${JSON.stringify(this.#owner)}\n`.padEnd(lockFileBytes)), 0)
+      await file.write(encodeLockOwner(this.#owner), 0)
       await file.sync()
     } finally {
       await file.close()
@@ -240,8 +219,8 @@ class LockTaker {
     }
   }
 
-  #look(name: string): Promise<Seen> {
-    return look(this.#disk, this.#path(name))
+  #look(name: string): Promise<SeenLock> {
+    return lookAtLock(this.#disk, this.#path(name))
   }
 
   /** A file of a taker that is still at work is left alone; it finds out by itself that it came too late. */
@@ -284,7 +263,7 @@ class LockTaker {
     return `${this.#directory}/${name}`
   }
 
-  #locked(owner: Owner | undefined): TidelogError {
+  #locked(owner: LockOwner | undefined): TidelogError {
     const self = this.#owner
     let who = 'another process'
     if (owner !== undefined) {
@@ -336,19 +315,8 @@ class HeldLock implements Lock {
   }
 
   async isHeld(): Promise<boolean> {
-    try {
-      const file = await this.#disk.open(`${this.#directory}/${lockName}`, 'read')
-      try {
-        const bytes = new Uint8Array(lockFileBytes)
-        const length = await file.read(bytes, 0, bytes.length, 0)
-        return parseOwner(bytes.subarray(0, length))?.nonce === this.nonce
-      } finally {
-        await file.close()
-      }
-    } catch (error) {
-      if (isDiskError(error, 'ENOENT')) return false
-      throw error
-    }
+    const seen = await lookAtLock(this.#disk, `${this.#directory}/${lockName}`)
+    return seen.kind === 'owned' && seen.owner.nonce === this.nonce
   }
 
   release(): Promise<void> {
@@ -371,37 +339,4 @@ class HeldLock implements Lock {
       await this.#kernelLock?.release()
     }
   }
-}
-
-async function look(disk: Disk, path: string): Promise<Seen> {
-  let bytes: Uint8Array
-  try {
-    const file = await disk.open(path, 'read')
-    try {
-      const target = new Uint8Array(lockFileBytes + 1)
-      bytes = target.subarray(0, await file.read(target, 0, target.length, 0))
-    } finally {
-      await file.close()
-    }
-  } catch (error) {
-    if (isDiskError(error, 'ENOENT')) return { kind: 'absent' }
-    throw error
-  }
-  const owner = parseOwner(bytes)
-  return owner === undefined ? { kind: 'unreadable' } : { kind: 'owned', owner }
-}
-
-function parseOwner(bytes: Uint8Array): Owner | undefined {
-  let value: unknown
-  try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
-  } catch {
-    return undefined
-  }
-  if (typeof value !== 'object' || value === null) return undefined
-  const { pid, bootId, startTime, nonce } = value as Record<string, unknown>
-  if (typeof pid !== 'number' || !Number.isSafeInteger(pid) || pid <= 0) return undefined
-  if (typeof bootId !== 'string' || typeof startTime !== 'string') return undefined
-  if (typeof nonce !== 'string' || !/^[0-9a-f]{8,64}$/.test(nonce)) return undefined
-  return { pid, bootId, startTime, nonce }
 }

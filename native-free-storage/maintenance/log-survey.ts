@@ -3,7 +3,8 @@
  * make up the log. For tools that read damaged logs, and logs that a daemon has open.
  */
 import { isDiskError } from '../disk/disk.ts'
-import type { Environment, ProcessIdentity } from '../environment.ts'
+import { lockHolder } from '../disk/lock-owner.ts'
+import type { Environment } from '../environment.ts'
 import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
 import { manifestFileName, parseManifestFileName, parseSegmentFileName } from '../format/file-names.ts'
@@ -167,25 +168,13 @@ function lineageOf(segments: readonly SurveyedSegment[]): Lineage | null {
   return most === undefined || isCopy ? null : { logId: most[0], origins: [] }
 }
 
-/** Whether a live process has the log open, by its lock file. */
+/** Whether a live process has the log open, by its lock file; false where that does not say who it is. */
 export async function isWriterRunning(environment: Environment, directory: string): Promise<boolean> {
-  let text: string
   try {
-    const file = await environment.disk.open(`${directory}/LOCK`, 'read')
-    try {
-      const bytes = Buffer.alloc(4096)
-      text = bytes.toString('utf8', 0, await file.read(bytes, 0, bytes.length, 0))
-    } finally {
-      await file.close()
-    }
+    const holder = await lockHolder(environment, directory)
+    return holder !== null && holder !== 'unreadable' && holder.isAlive
   } catch (error) {
     if (isDiskError(error)) return false
     throw error
-  }
-  try {
-    const { pid, bootId, startTime } = JSON.parse(text) as ProcessIdentity
-    return Number.isInteger(pid) && environment.processes.isAlive({ pid, bootId, startTime })
-  } catch {
-    return false
   }
 }
