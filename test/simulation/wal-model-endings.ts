@@ -3,8 +3,9 @@ import { expect } from 'vitest'
 import type { ScanPosition } from '../../src/wal/types.ts'
 import { collect, unitsOf } from '../wal/scan/scanned-units.ts'
 import { demand } from './log-ledger.ts'
+import { type Drawn, messageOf, pick, type WalCommand } from './wal-command.ts'
 import { type ExpectedMessage, type ExpectedUnit, mustBe, type WalModel } from './wal-model.ts'
-import { type Drawn, endFollower, messageOf, pick, type WalCommand } from './wal-model-commands.ts'
+import { endFollower } from './wal-model-scans.ts'
 
 export type Ending = 'close' | 'process dies' | 'power is lost'
 

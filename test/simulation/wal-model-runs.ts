@@ -4,26 +4,13 @@ import { loadChecksum } from '../../native-free-storage/index.ts'
 import { MessageType } from '../../src/message/message-type.ts'
 import { newDisk } from './crash-runner.ts'
 import { ways } from './log-session.ts'
+import type { Drawn, WalCommand } from './wal-command.ts'
 import { WalModel } from './wal-model.ts'
-import {
-  Append,
-  AppendKeyed,
-  AppendSequenced,
-  Begin,
-  CatchUp,
-  Confirm,
-  type Drawn,
-  Exclusive,
-  Follow,
-  InTransaction,
-  Lapse,
-  OpenProducer,
-  Scan,
-  StepClock,
-  Truncate,
-  type WalCommand,
-} from './wal-model-commands.ts'
+import { Append, AppendKeyed, AppendSequenced, OpenProducer } from './wal-model-appends.ts'
 import { type DrawnCall, End } from './wal-model-endings.ts'
+import { CatchUp, Follow, Scan, Truncate } from './wal-model-scans.ts'
+import { Confirm, StepClock } from './wal-model-time.ts'
+import { Begin, Exclusive, InTransaction, Lapse } from './wal-model-transactions.ts'
 
 const KiB = 1024
 const VCHANNELS = ['a', 'b', 'c']

@@ -1,6 +1,6 @@
 /**
- * What a WAL on a simulated disk has to be: a list of what was acknowledged, in memory. The commands of
- * wal-model-commands.ts change both; `verify` says whether they are still the same.
+ * What a WAL on a simulated disk has to be: a list of what was acknowledged, in memory. The commands (wal-command.ts)
+ * change both; `verify` says whether they are still the same.
  */
 import { expect } from 'vitest'
 import { openWal } from '../../src/wal/open-wal.ts'
