@@ -2,32 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { DiskError } from '../../native-free-storage/disk/disk.ts'
 import { keepAll, loseAll } from './choices.ts'
-import { type Fault, type OperationKind, SimDisk } from './sim-disk.ts'
-
-const filled = (length: number, value: number) => new Uint8Array(length).fill(value)
-
-function freshDisk(): SimDisk {
-  const disk = new SimDisk({ seed: 1 })
-  disk.prepareDirectory('/d')
-  return disk
-}
-
-async function durableFile(disk: SimDisk, path: string, content: Uint8Array, sync: 'none' | 'dsync' = 'none') {
-  const file = await disk.create(path, sync)
-  await file.write(content, 0)
-  await file.sync()
-  await disk.syncDirectory('/d')
-  return file
-}
-
-function once(kind: OperationKind, fault: Fault) {
-  let used = false
-  return (operation: { kind: OperationKind }) => {
-    if (used || operation.kind !== kind) return undefined
-    used = true
-    return fault
-  }
-}
+import { durableFile, filled, freshDisk, once } from './sim-disk-bed.ts'
 
 describe('an older sector', () => {
   it('is the sector as it was before its last write, on the medium too, and after a power loss', async () => {
