@@ -118,7 +118,7 @@ export class Wal implements AsyncDisposable {
       replayBytesMax: options.replayBytesMax,
     })
     const wal = new Wal(store, recovered, options)
-    await wal.#transactions.recover(recovered.isLost)
+    recovered.state.keys.forgetBefore(await wal.#transactions.recover(recovered.isLost))
     return wal
   }
 

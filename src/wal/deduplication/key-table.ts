@@ -46,7 +46,7 @@ export class KeyTable {
   #bytes = 0
   #keys = 0
   /** Of vchannels of which nothing is known. */
-  readonly #floor: bigint
+  #floor: bigint
 
   /** `floor`: keys of before it are not known, of no vchannel. */
   constructor(window: Readonly<KeyWindow> = defaultKeyWindow, floor = 0n) {
@@ -73,6 +73,11 @@ export class KeyTable {
   /** The tick before which keys of the vchannel are forgotten. Never goes back. */
   horizon(vchannel: string): bigint {
     return this.#vchannels.get(vchannel)?.horizon ?? this.#floor
+  }
+
+  /** Of vchannels that have none here it is not known which keys they had before `timeTick`. */
+  forgetBefore(timeTick: bigint): void {
+    if (timeTick > this.#floor) this.#floor = timeTick
   }
 
   apply(effect: KeyEffect, lsn: number, timeTick: bigint): void {

@@ -11,7 +11,10 @@ export interface RecoveredState {
   readonly state: WalState
   /** LSNs of the snapshots that are there, newest first. */
   readonly snapshots: readonly number[]
-  /** What was written before is not known: every transaction that may be open has to be ended. */
+  /**
+   * What was written before is not known: every transaction that may be open has to be ended, and no key of before is known
+   * until a record has said when that was. A log that was just opened may have no tick to give.
+   */
   readonly isLost: boolean
   /** Frames that were read behind the snapshot. */
   readonly replayedFrames: number

@@ -93,11 +93,14 @@ export class TransactionManager {
     return { open: this.#leased.size, ...this.#counts }
   }
 
-  /** Rolls back what the log leaves open, before anything is admitted. `isLost`: the state is not known. Gives how many. */
-  async recover(isLost: boolean): Promise<number> {
+  /**
+   * Rolls back what the log leaves open, before anything is admitted. `isLost`: the state is not known; one record ends all,
+   * and its tick is given, above which everything is known. Else 0n.
+   */
+  async recover(isLost: boolean): Promise<bigint> {
     if (isLost) {
-      await this.#appender.appendControl([control('', MessageType.rollbackTxn, { all: true })])
-      return 0
+      const { range } = await this.#appender.appendControl([control('', MessageType.rollbackTxn, { all: true })])
+      return range.firstTimeTick
     }
     const records: RecordInput[] = []
     for (const { vchannel, transaction } of this.#table.openTransactions())
@@ -107,7 +110,7 @@ export class TransactionManager {
       frames.push(this.#appender.appendControl(records.slice(from, from + CONTROL_RECORDS_MAX)))
     }
     await Promise.all(frames)
-    return records.length
+    return 0n
   }
 
   /**
