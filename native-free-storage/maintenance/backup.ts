@@ -11,7 +11,6 @@ import { TidelogError } from '../errors.ts'
 import { loadChecksum } from '../format/checksum.ts'
 import { manifestFileName } from '../format/file-names.ts'
 import type { ManifestContent } from '../format/manifest.ts'
-import { parseSnapshotFileName } from '../format/snapshot.ts'
 import { BACKUP_MARK, refuseIncompleteBackup } from '../log/incomplete-backup.ts'
 import type { SegmentEntry } from '../log/log-view.ts'
 import { findManifest, ManifestStore, refuseToWrite } from '../log/manifest-store.ts'
@@ -22,6 +21,7 @@ import { type BackupCounts, BackupFiles } from './backup-files.ts'
 import { isUnshared, writeFork } from './backup-fork.ts'
 import { copyLease } from './backup-lease.ts'
 import { placeSegment } from './backup-segment.ts'
+import { copySnapshots } from './backup-snapshots.ts'
 import { isWriterRunning } from './log-survey.ts'
 
 /** A writer publishes, rolls and truncates meanwhile: then the backup begins anew. */
@@ -193,7 +193,7 @@ async function copyOnce(
     firstLsn: Math.min(Math.max(original.firstLsn, reached), fork.nextLsn),
     firstSegment: first && { id: first.id, baseLsn: first.baseLsn },
   }
-  await linkSnapshots(environment, path, files, content)
+  await copySnapshots(environment, path, files, content, suffix)
   // The names before the manifest that speaks of them.
   await disk.syncDirectory(out)
   await ManifestStore.create(environment, out, content, async () => false)
@@ -267,20 +267,4 @@ function explained(error: unknown, out: string): unknown {
     file: error.path,
     cause: error,
   })
-}
-
-/** State that somebody keeps beside the log, where the copy reaches it. One that goes meanwhile is not missed. */
-async function linkSnapshots(
-  environment: Environment,
-  path: string,
-  files: BackupFiles,
-  { firstLsn, nextLsn }: ManifestContent,
-): Promise<void> {
-  for (const name of await environment.disk.list(path)) {
-    const lsn = parseSnapshotFileName(name)
-    if (lsn === null || lsn < firstLsn || lsn > nextLsn) continue
-    await files.link(name).catch((error: unknown) => {
-      if (!isDiskError(error, 'ENOENT')) throw error
-    })
-  }
 }

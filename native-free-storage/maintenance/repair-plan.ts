@@ -14,6 +14,7 @@ import { layOut } from './repair-layout.ts'
 import type { RepairView } from './repair-look.ts'
 import { type Candidate, orderSegments } from './repair-order.ts'
 import { cutAt, lostRanges, type Slot, withoutEmpty } from './repair-slots.ts'
+import { snapshotsBehind } from './repair-snapshots.ts'
 import { openSource, type RepairSource } from './repair-source.ts'
 import { compareIndex } from './verify-index.ts'
 
@@ -82,7 +83,7 @@ class Planner {
   }
 
   async plan(): Promise<RepairPlan> {
-    const { newest, known, candidates, lease, findings } = this.#view
+    const { names, newest, known, candidates, lease, findings } = this.#view
     this.#assumeWithoutManifest()
     const floorLsn = known?.firstSegment?.baseLsn ?? 0
     const order = orderSegments(candidates, known, floorLsn)
@@ -94,6 +95,10 @@ class Planner {
     const slots = withoutEmpty(cutLsn === undefined ? found : cutAt(found, cutLsn))
     const segments = this.#settle(slots)
     const { taken, strays } = this.#filesToTakeOut(order.members, segments)
+    for (const name of snapshotsBehind(names, [...lostRanges(slots, firstLsn), ...skipped])) {
+      taken.push(name)
+      this.#act('quarantine', name, 'the frame that it stands behind is not in the log any more')
+    }
     const made = segments.some(({ kind }) => kind === 'made')
     const publish = made || known === null || taken.length > 0
     for (const name of strays) this.#act('quarantine', name, 'it is none of the segments of the log')

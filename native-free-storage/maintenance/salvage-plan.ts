@@ -4,6 +4,7 @@
  * LSNs of its own, and no two are asked for the same record.
  */
 import type { ManifestContent } from '../format/manifest.ts'
+import type { Ownership } from '../log/flush.ts'
 import { belongsTo, type Lineage } from '../segment/lineage.ts'
 import type { Assumptions } from './salvage-report.ts'
 import { compareOwners, type SalvageSource } from './salvage-source.ts'
@@ -25,8 +26,8 @@ export interface SalvagePlan {
   readonly segments: readonly SalvageSegment[]
   /** Of the quarantine, for what is lost otherwise; in LSN order. */
   readonly fallbacks: readonly SalvageSegment[]
-  /** Of the log that is salvaged; null: no header and no manifest tells. */
-  readonly originLogId: string | null
+  /** The log that is salvaged; null: no header and no manifest tells. */
+  readonly lineage: Lineage | null
 }
 
 interface Group {
@@ -72,7 +73,7 @@ export function planSalvage(
   return {
     segments: ranged(main, ends, manifest),
     fallbacks: ranged(set, ends, manifest),
-    originLogId: lineage?.logId ?? null,
+    lineage,
   }
 }
 
@@ -125,6 +126,29 @@ function groups(sources: readonly SalvageSource[]): Group[] {
   return [...byKey.values()]
 }
 
+/**
+ * As whose a segment counts, by key. One that a repair wrote anew has the repair's owner, and yet its place among the
+ * others: it counts as of that of the segment that follows it, and names it or the one that it replaces.
+ */
+function effectiveOwners(all: readonly Group[]): Map<string, Ownership> {
+  const following = new Map<string, Group[]>()
+  for (const group of all) {
+    const previous = group.first.header?.previous?.id
+    if (previous !== undefined) following.set(previous, [...(following.get(previous) ?? []), group])
+  }
+  const owners = new Map<string, Ownership>()
+  for (const { key, first } of [...all].sort((a, b) => b.first.baseLsn - a.first.baseLsn)) {
+    const replaced = first.header?.replaced?.id
+    const behind = [...(following.get(key) ?? []), ...(following.get(replaced ?? '') ?? [])]
+    const newest = behind
+      .map((group) => owners.get(group.key) ?? group.first.owner)
+      .sort(compareOwners)
+      .at(-1)
+    owners.set(key, newest !== undefined && compareOwners(newest, first.owner) < 0 ? newest : first.owner)
+  }
+  return owners
+}
+
 /** From the newest to the oldest: each has the LSNs below all that are newer. */
 function ranged(
   all: readonly Group[],
@@ -133,10 +157,14 @@ function ranged(
 ): SalvageSegment[] {
   const named = new Set(all.flatMap(({ first }) => first.header?.previous?.id ?? []))
   if (manifest?.tail) named.add(manifest.tail.id)
+  const owners = effectiveOwners(all)
   const newestFirst = [...all].sort((a, b) => {
-    const byOwner = compareOwners(b.first.owner, a.first.owner)
+    const byOwner = compareOwners(owners.get(b.key)!, owners.get(a.key)!)
     if (byOwner !== 0) return byOwner
     if (a.first.baseLsn !== b.first.baseLsn) return b.first.baseLsn - a.first.baseLsn
+    // Of a segment and the one that a repair wrote in its place, the latter.
+    const byOwn = compareOwners(b.first.owner, a.first.owner)
+    if (byOwn !== 0) return byOwn
     // Of two at one LSN the one that belongs to the chain.
     return Number(named.has(b.key)) - Number(named.has(a.key)) || createdMs(b.first) - createdMs(a.first)
   })

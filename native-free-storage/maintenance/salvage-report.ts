@@ -32,6 +32,24 @@ export interface SalvagedFile {
   unreadableBytes: number
 }
 
+/**
+ * - `copied`: it is in the new log;
+ * - `older`: two newer ones are;
+ * - `unplaced`: the frame that it stands behind is not in the new log;
+ * - `restored`: records below it came back from the quarantine, of which it may not know;
+ * - `foreign`: it is of another log;
+ * - `damaged`: or of a later version.
+ */
+export type SalvagedSnapshotState = 'copied' | 'older' | 'unplaced' | 'restored' | 'foreign' | 'damaged'
+
+/** State of somebody above the log, up to an LSN. */
+export interface SalvagedSnapshot {
+  /** Relative to the log's directory. */
+  file: string
+  lsn: number
+  state: SalvagedSnapshotState
+}
+
 export interface SalvageReport {
   path: string
   out: string
@@ -49,6 +67,8 @@ export interface SalvageReport {
   /** Ranges that are not listed because there are too many. */
   lostOmitted: number
   files: SalvagedFile[]
+  /** The newest eight, newest first. */
+  snapshots: SalvagedSnapshot[]
   assumptions: string[]
   assumptionsOmitted: number
 }

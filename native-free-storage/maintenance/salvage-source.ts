@@ -42,7 +42,7 @@ export interface SalvageSource {
 }
 
 /** What is there besides segments. */
-const NO_SEGMENT = /^(LEASE|MANIFEST|pool$|quarantine$)|\.(idx|tmp|json)(\.|$)/
+const NO_SEGMENT = /^(LEASE|MANIFEST|SNAPSHOT-|pool$|quarantine$)|\.(idx|tmp|json)(\.|$)/
 
 /** All that may be segments, in the order of their names. Throws IO_FAILED. */
 export async function salvageSources(

@@ -25,6 +25,7 @@ import { alignUp } from '../segment/segment-size.ts'
 import { SegmentWriter } from '../segment/segment-writer.ts'
 import { SegmentIndexBuilder } from '../segment/sparse-index.ts'
 import { writeLease } from './salvage-lease.ts'
+import type { FrameIdentity } from './salvage-snapshots.ts'
 import type { WalkedFrame } from './segment-walk.ts'
 
 const ALIGNMENT = 512
@@ -58,6 +59,7 @@ export class SalvageWriter {
   #tickFloor = 0n
   #lastTimeTick = 0n
   #frames = 0
+  #lastFrame: FrameIdentity = { baseTimeTick: 0n, bodyHash: 0n }
 
   /** `nextLsn`: the first LSN of the log. */
   constructor(settings: SalvageWriterSettings, nextLsn: number) {
@@ -77,6 +79,11 @@ export class SalvageWriter {
 
   get lastTimeTick(): bigint {
     return this.#lastTimeTick
+  }
+
+  /** The one that was added last, as it is in the new log. */
+  get lastFrame(): FrameIdentity {
+    return this.#lastFrame
   }
 
   /** Of records, gaps and ticks. */
@@ -182,6 +189,7 @@ export class SalvageWriter {
     this.#batch.push(moved)
     this.#batchBytes += bytes.length
     this.#frames++
+    this.#lastFrame = header
     this.#nextLsn = moved.nextLsn
     const floor = nextTickFloor(header)
     if (floor > this.#tickFloor) this.#tickFloor = floor

@@ -18,7 +18,8 @@ import { namesIn } from './log-survey.ts'
 import { indexedNextLsn, indexedOnly, type KnownManifest, knownLease, knownManifest } from './salvage-evidence.ts'
 import { framesOf, type SalvagedFrame, sealOf } from './salvage-frames.ts'
 import { planSalvage, type SalvagePlan, type SalvageSegment } from './salvage-plan.ts'
-import { Assumptions, SalvageLosses, type SalvageReport } from './salvage-report.ts'
+import { Assumptions, type SalvagedSnapshot, SalvageLosses, type SalvageReport } from './salvage-report.ts'
+import { SalvageSnapshots } from './salvage-snapshots.ts'
 import { compareOwners, type SalvageSource, salvageSources } from './salvage-source.ts'
 import { SalvageWriter } from './salvage-writer.ts'
 
@@ -82,6 +83,7 @@ class Salvage {
   readonly #losses = new SalvageLosses()
   #plan!: SalvagePlan
   #writer!: SalvageWriter
+  #snapshots!: SalvageSnapshots
   #firstLsn = 0
   #records = 0
 
@@ -102,9 +104,10 @@ class Salvage {
       throw new TidelogError('LOG_MISSING', `nothing in ${this.#path} can be of a log`, { file: this.#path })
     }
     this.#plan = planSalvage(sources, manifest.content, this.#assumptions)
+    this.#snapshots = new SalvageSnapshots(names)
     await prepareSalvage(this.#environment, this.#path, this.#out)
     const logId = Buffer.from(this.#environment.randomBytes(16)).toString('hex')
-    const { segments } = this.#plan
+    const { segments, lineage } = this.#plan
     const gone = [...indexed, ...unreadable(sources)]
       .filter(({ id }) => !segments.some(({ copies }) => copies.some((copy) => copy.id === id)))
       .filter(({ id }) => !manifest.content?.retired.some((retired) => retired.id === id))
@@ -122,9 +125,12 @@ class Salvage {
       },
       this.#firstLsn,
     )
+    let snapshots: SalvagedSnapshot[]
     try {
       for (const segment of segments) await this.#take(segment)
       await this.#end(manifest, gone)
+      const to = { directory: this.#out, logId, firstLsn: this.#firstLsn }
+      snapshots = await this.#snapshots.copy(this.#environment, this.#path, to, lineage)
       await this.#writer.finish(this.#firstLsn, await this.#lease(manifest))
     } catch (error) {
       await this.#writer.abandon()
@@ -134,7 +140,7 @@ class Salvage {
       path: this.#path,
       out: this.#out,
       logId,
-      originLogId: this.#plan.originLogId,
+      originLogId: lineage?.logId ?? null,
       durability,
       firstLsn: this.#firstLsn,
       nextLsn: this.#writer.nextLsn,
@@ -144,6 +150,7 @@ class Salvage {
       lost: this.#losses.ranges,
       lostOmitted: this.#losses.omitted,
       files: sources.map(({ report }) => report),
+      snapshots,
       assumptions: this.#assumptions.list,
       assumptionsOmitted: this.#assumptions.omitted,
     }
@@ -216,6 +223,7 @@ class Salvage {
     if (header.kind === FrameKind.gap) return await this.#skip(frame, source)
     await writer.add(frame)
     if (header.recordCount === 0) return
+    this.#snapshots.ended(nextLsn, header, writer.lastFrame)
     report.state = 'used'
     report.frames++
     const records = Math.min(header.recordCount, nextLsn - this.#firstLsn)
@@ -228,7 +236,10 @@ class Salvage {
   async #skip(frame: SalvagedFrame['frame'], source: SalvageSource): Promise<void> {
     const { reason } = frame.gap!
     if (reason === 'lost') await this.#fallBack(frame.nextLsn!, null, true)
-    if (frame.nextLsn! > this.#writer.nextLsn) await this.#writer.gap(frame.nextLsn!, reason)
+    if (frame.nextLsn! > this.#writer.nextLsn) {
+      await this.#writer.gap(frame.nextLsn!, reason)
+      this.#snapshots.ended(frame.nextLsn!, frame.header!, this.#writer.lastFrame)
+    }
     if (source.report.state === 'empty') source.report.state = 'used'
   }
 
@@ -263,6 +274,7 @@ class Salvage {
           await this.#writer.gap(baseLsn, 'lost')
         }
         this.#assumptions.add(`records of ${found.source.name} stand for LSNs that are lost in the log`)
+        this.#snapshots.restored(baseLsn)
         await this.#offer(found)
       }
     }

@@ -29,7 +29,8 @@ const CATALOG_SEGMENT_BYTES = 4 * 1024 * 1024
 /** Bound of the names that are remembered: no catalog has more. */
 const VCHANNELS_MAX = 1_000_000
 
-export interface LogSalvage extends Pick<SalvageReport, 'records' | 'lost' | 'lostOmitted' | 'files' | 'assumptions'> {
+export interface LogSalvage
+  extends Pick<SalvageReport, 'records' | 'lost' | 'lostOmitted' | 'files' | 'snapshots' | 'assumptions'> {
   /** Relative to the data directory. */
   log: string
   /** Null: nothing of it was there. */
@@ -124,11 +125,11 @@ async function salvageOne(
   onLog?.(`${path}/${log}`)
   try {
     const report = await salvageLog(environment, `${path}/${log}`, `${out}/${log}`, options)
-    const { records, lost, lostOmitted, files, assumptions } = report
-    return { log, report, records, lost, lostOmitted, files, assumptions }
+    const { records, lost, lostOmitted, files, snapshots, assumptions } = report
+    return { log, report, records, lost, lostOmitted, files, snapshots, assumptions }
   } catch (error) {
     if (!(error instanceof TidelogError) || error.code !== 'LOG_MISSING') throw error
-    return { log, report: null, records: 0, lost: [], lostOmitted: 0, files: [], assumptions: [] }
+    return { log, report: null, records: 0, lost: [], lostOmitted: 0, files: [], snapshots: [], assumptions: [] }
   }
 }
 
@@ -232,7 +233,16 @@ function tellMissing(logs: LogSalvage[], known: ReadonlyMap<string, CatalogEntry
     const lost: LostRange[] = [{ lsnFrom: 0, lsnTo: null }]
     const assumptions = [`nothing of ${log} is there; the vchannel ${JSON.stringify(name)} lived on it`]
     const index = logs.findIndex((each) => each.log === log)
-    const missing: LogSalvage = { log, report: null, records: 0, lost, lostOmitted: 0, files: [], assumptions }
+    const missing: LogSalvage = {
+      log,
+      report: null,
+      records: 0,
+      lost,
+      lostOmitted: 0,
+      files: [],
+      snapshots: [],
+      assumptions,
+    }
     if (index < 0) logs.push(missing)
     else logs[index] = missing
   }

@@ -38,7 +38,10 @@ export function addSalvage(program: Command, context: CommandContext): void {
     .argument('<path>', "a data directory or one log's directory, of which any file may be missing")
     .requiredOption('--out <DIR>', 'where to: a directory that does not exist or is empty')
     .option('--quarantine', 'also take from quarantine/ what is lost otherwise')
-    .option('--json', 'one JSON object: {"records","lost":[{"lsnFrom","lsnTo"}],"files":[...],"assumptions":[...]}')
+    .option(
+      '--json',
+      'one JSON object: {"records","lost":[{"lsnFrom","lsnTo"}],"files":[...],"snapshots":[...],"assumptions":[...]}',
+    )
     .addHelpText(
       'after',
       `
@@ -104,8 +107,9 @@ function textOf(
     lost,
     lostOmitted,
     files,
+    snapshots,
     assumptions,
-  }: Pick<SalvageReport, 'records' | 'lost' | 'lostOmitted' | 'files' | 'assumptions'>,
+  }: Pick<SalvageReport, 'records' | 'lost' | 'lostOmitted' | 'files' | 'snapshots' | 'assumptions'>,
 ): string {
   const used = files.filter(({ state }) => state === 'used').length
   const lines = [`${name}: ${records} records from ${used} of ${files.length} files`]
@@ -117,8 +121,18 @@ function textOf(
     const unread = unreadableBytes === 0 ? '' : `, ${unreadableBytes} bytes cannot be read`
     lines.push(`  ${printable(file)}: ${state}, ${holes} holes${unread}`)
   }
+  for (const { file, state } of snapshots) lines.push(`  ${file}: ${snapshotWords[state]}`)
   lines.push(...assumptions.slice(0, LINES_MAX).map((text) => `  assumed: ${printable(text)}`))
   return `${lines.join('\n')}\n`
+}
+
+const snapshotWords: Readonly<Record<SalvageReport['snapshots'][number]['state'], string>> = {
+  copied: 'copied',
+  older: 'left out: two newer ones are copied',
+  unplaced: 'left out: what it stands behind was not salvaged',
+  restored: 'left out: records below it came back from quarantine/',
+  foreign: 'left out: it is of another log',
+  damaged: 'left out: it is damaged, or of a later version',
 }
 
 function rangeText({ lsnFrom, lsnTo }: LostRange): string {

@@ -258,6 +258,44 @@ describe('salvage', () => {
     }
   })
 
+  it('takes what stands behind a segment that a repair wrote anew, with and without a manifest', async () => {
+    for (const [damaged, hasManifest] of [
+      [[1], true],
+      [[1, 2], true],
+      [[1], false],
+      [[0, 2], false],
+    ] as const) {
+      const patient = new Patient()
+      await patient.fill(24)
+      const names = patient.names('.seg')
+      for (const index of damaged) {
+        const bytes = Buffer.from(patient.disk.contents(`${from}/${names[index]}`))
+        patient.disk.flipBit(`${from}/${names[index]}`, bytes.indexOf('TFRM', bytes.indexOf('TFRM') + 1) + 400, 1)
+      }
+      const { lost } = await repairLog(patient.environment, from, { apply: true, mode: 'tail' })
+      expect(lost.length).toBe(damaged.length)
+      if (!hasManifest) await patient.remove(...patient.names('MANIFEST'))
+      const report = await patient.salvage()
+      const isLost = (lsn: number) => lost.some(({ lsnFrom, lsnTo }) => lsn >= lsnFrom && lsn <= lsnTo)
+      expect(await recordsIn(patient, out)).toEqual(patient.known.filter(({ lsn }) => !isLost(lsn)))
+      expect(report.lost).toEqual([])
+    }
+  })
+
+  it('takes what stands behind the gap that a repair wrote for a segment that is gone', async () => {
+    for (const gone of [[1], [1, 2], [2, 3]]) {
+      const patient = new Patient()
+      await patient.fill(24)
+      const names = patient.names('.seg')
+      await patient.remove(...gone.map((index) => names[index]!))
+      const { lost } = await repairLog(patient.environment, from, { apply: true, mode: 'tail' })
+      expect(lost).toHaveLength(1)
+      await patient.salvage()
+      const [{ lsnFrom, lsnTo }] = lost as [(typeof lost)[0]]
+      expect(await recordsIn(patient, out)).toEqual(patient.known.filter(({ lsn }) => lsn < lsnFrom || lsn > lsnTo))
+    }
+  })
+
   it('finds in the quarantine of a repair what the repair cut off', async () => {
     for (const quarantine of [false, true]) {
       const patient = new Patient()
