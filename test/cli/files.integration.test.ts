@@ -1,8 +1,9 @@
-import { cp, open, readdir, rm, truncate, writeFile } from 'node:fs/promises'
+import { cp, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { thinned } from '../budget.ts'
 import { cli, removeTemporaryDirectories, startDaemonProcess, temporaryDirectory } from './cli-process.ts'
+import { fileIn, flip } from './damaged-files.ts'
 
 /** A data directory that a daemon filled, sealed and left: two segments in the log of `orders`. */
 let data: string
@@ -39,19 +40,6 @@ async function changed(change: (log: string) => Promise<void>): Promise<string> 
   await cp(data, copy, { recursive: true })
   await change(join(copy, 'pchannels', '0'))
   return copy
-}
-
-async function fileIn(directory: string, part: string): Promise<string> {
-  return join(directory, (await readdir(directory)).find((name) => name.includes(part))!)
-}
-
-async function flip(path: string, position: number): Promise<void> {
-  const file = await open(path, 'r+')
-  const byte = Buffer.alloc(1)
-  await file.read(byte, 0, 1, position)
-  byte[0]! ^= 1
-  await file.write(byte, 0, 1, position)
-  await file.close()
 }
 
 describe('verify', () => {

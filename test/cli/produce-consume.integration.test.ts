@@ -1,47 +1,11 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { budgetName } from '../budget.ts'
-import {
-  type CliOptions,
-  type CliResult,
-  cli,
-  type DaemonProcess,
-  exitOf,
-  jsonLines,
-  printed,
-  removeTemporaryDirectories,
-  startCli,
-  startDaemonProcess,
-  temporaryDirectory,
-} from './cli-process.ts'
+import { exitOf, jsonLines, printed, temporaryDirectory } from './cli-process.ts'
+import { shareDaemon } from './shared-daemon.ts'
 
-let daemon: DaemonProcess
-
-beforeAll(async () => {
-  daemon = await startDaemonProcess({ flags: ['--record-bytes-max', '64KiB'] })
-})
-
-afterAll(async () => {
-  await daemon.kill()
-  await removeTemporaryDirectories()
-})
-
-function run(args: string[], options: CliOptions = {}): Promise<CliResult> {
-  return cli(args, { ...options, env: { ...daemon.env, ...options.env } })
-}
-
-/** Everything in a vchannel, as `consume --json` prints it. */
-async function records(vchannel: string, ...flags: string[]): Promise<Record<string, unknown>[]> {
-  const result = await run(['consume', vchannel, '--until-caught-up', '--json', ...flags])
-  expect(result.stderr).toBe('')
-  expect(result.status).toBe(0)
-  return result.json()
-}
-
-async function payloads(vchannel: string, ...flags: string[]): Promise<unknown[]> {
-  return (await records(vchannel, ...flags)).map((record) => record.payload)
-}
+const { run, start, records, payloads } = shareDaemon(['--record-bytes-max', '64KiB'])
 
 describe('produce', () => {
   test('--lines: an empty line is an empty record, CR is kept, a last line without LF counts', async () => {
@@ -166,7 +130,7 @@ describe('produce', () => {
   })
 
   test('records are acknowledged while the input is still open', async () => {
-    const child = startCli(['produce', 'live', '--json'], daemon.env)
+    const child = start(['produce', 'live', '--json'])
     const first = printed(child, (text) => text.includes('\n'))
     child.stdin!.write('one\n')
     expect(jsonLines(await first)).toMatchObject([{ index: 0, vchannel: 'live' }])
@@ -257,7 +221,7 @@ describe('consume', () => {
   })
 
   test('--wait waits for a vchannel that does not exist, beside those that do', async () => {
-    const child = startCli(['consume', 'left', 'to-come', '--wait', '--limit', '8'], daemon.env)
+    const child = start(['consume', 'left', 'to-come', '--wait', '--limit', '8'])
     const known = printed(child, (text) => text.split('\n').length > 6)
     await known
     const rest = printed(child, (text) => text.split('\n').length > 2)
@@ -272,7 +236,7 @@ describe('consume', () => {
   })
 
   test('follows: what is produced later is printed at once', async () => {
-    const child = startCli(['consume', 'left', '--from', 'latest', '--json', '--limit', '1'], daemon.env)
+    const child = start(['consume', 'left', '--from', 'latest', '--json', '--limit', '1'])
     // From `latest` on nothing is printed that could say that it has begun: produce until it has.
     let done = false
     const line = printed(child, (text) => text.includes('\n')).then((text) => {

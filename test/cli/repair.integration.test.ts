@@ -1,7 +1,8 @@
-import { cp, open, readdir, readFile, rm } from 'node:fs/promises'
+import { cp, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { cli, removeTemporaryDirectories, startDaemonProcess, temporaryDirectory } from './cli-process.ts'
+import { fileIn, flip } from './damaged-files.ts'
 
 /** A data directory that a daemon filled, sealed and left. */
 let data: string
@@ -26,19 +27,6 @@ async function copied(): Promise<string> {
   const copy = join(await temporaryDirectory(), 'data')
   await cp(data, copy, { recursive: true })
   return copy
-}
-
-async function fileIn(directory: string, part: string): Promise<string> {
-  return join(directory, (await readdir(directory)).sort().find((name) => name.includes(part))!)
-}
-
-async function flip(path: string, position: number): Promise<void> {
-  const file = await open(path, 'r+')
-  const byte = Buffer.alloc(1)
-  await file.read(byte, 0, 1, position)
-  byte[0]! ^= 4
-  await file.write(byte, 0, 1, position)
-  await file.close()
 }
 
 /** A bit in the frame of the record with this payload. */

@@ -1,8 +1,9 @@
-import { cp, open, readdir, readFile, rm } from 'node:fs/promises'
+import { cp, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { budgetName } from '../budget.ts'
 import { cli, removeTemporaryDirectories, startDaemonProcess, temporaryDirectory } from './cli-process.ts'
+import { fileIn, flip } from './damaged-files.ts'
 
 /** A data directory that a daemon filled and left, with a vchannel on each of two pchannels. */
 let data: string
@@ -39,19 +40,6 @@ async function changed(change: (data: string) => Promise<void>): Promise<{ copy:
   await cp(data, copy, { recursive: true })
   await change(copy)
   return { copy, out: join(directory, 'out') }
-}
-
-async function fileIn(directory: string, part: string): Promise<string> {
-  return join(directory, (await readdir(directory)).find((name) => name.includes(part))!)
-}
-
-async function flip(path: string, position: number): Promise<void> {
-  const file = await open(path, 'r+')
-  const byte = Buffer.alloc(1)
-  await file.read(byte, 0, 1, position)
-  byte[0]! ^= 1
-  await file.write(byte, 0, 1, position)
-  await file.close()
 }
 
 describe('salvage', () => {

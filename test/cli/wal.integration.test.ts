@@ -1,48 +1,14 @@
 /** Transactions, producers, keys and places, as people use them on the command line. */
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { budgetName } from '../budget.ts'
-import {
-  type CliOptions,
-  type CliResult,
-  cli,
-  type DaemonProcess,
-  exitOf,
-  jsonLines,
-  printed,
-  removeTemporaryDirectories,
-  startCli,
-  startDaemonProcess,
-  temporaryDirectory,
-} from './cli-process.ts'
+import { exitOf, jsonLines, printed, temporaryDirectory } from './cli-process.ts'
+import { shareDaemon } from './shared-daemon.ts'
 
 /** Many processes: in the gate. */
 const isSmall = budgetName() === 'small'
-let daemon: DaemonProcess
-
-beforeAll(async () => {
-  daemon = await startDaemonProcess()
-})
-
-afterAll(async () => {
-  await daemon.kill()
-  await removeTemporaryDirectories()
-})
-
-function run(args: string[], options: CliOptions = {}): Promise<CliResult> {
-  return cli(args, { ...options, env: { ...daemon.env, ...options.env } })
-}
-
-async function records(vchannel: string, ...flags: string[]): Promise<Record<string, unknown>[]> {
-  const result = await run(['consume', vchannel, '--until-caught-up', '--json', ...flags])
-  expect(result.stderr).toBe('')
-  expect(result.status).toBe(0)
-  return result.json()
-}
-
-const payloads = async (vchannel: string, ...flags: string[]) =>
-  (await records(vchannel, ...flags)).map(({ payload }) => payload)
+const { run, start, records, payloads } = shareDaemon()
 
 const lines = (from: number, to: number) =>
   Array.from({ length: to - from }, (_, index) => `${from + index}\n`).join('')
@@ -76,7 +42,7 @@ describe('produce --transaction', () => {
     const bad = await run(['produce', 'broken', '--transaction', '--ndjson'], { input: '1\n{\n' })
     expect(bad.status).toBe(1)
     expect(bad.stderr).toContain('nothing of the transaction is or will be visible')
-    const child = startCli(['produce', 'broken', '--transaction', '--json'], daemon.env)
+    const child = start(['produce', 'broken', '--transaction', '--json'])
     child.stdin!.write('one\n')
     await printed(child, (text) => text.includes('\n'))
     const [open] = (await run(['txn', 'list', '--json'])).json()
@@ -137,7 +103,7 @@ describe('produce --producer', () => {
     const file = join(await temporaryDirectory(), 'input')
     await writeFile(file, lines(0, 60_000))
     for (let round = 0; round < 3; round++) {
-      const child = startCli(['produce', 'killed', file, '--producer', 'p', '--json'], daemon.env)
+      const child = start(['produce', 'killed', file, '--producer', 'p', '--json'])
       await printed(child, (text) => text.includes('\n'))
       child.kill('SIGKILL')
       await exitOf(child)
@@ -162,7 +128,7 @@ describe('consume', () => {
   test.skipIf(isSmall)('--ticks: what has such a tick or a lower one stands before it', async () => {
     await run(['produce', 'ticked'], { input: 'a\nb\n' })
     expect((await run(['consume', 'ticked', '--ticks'])).status).toBe(2)
-    const child = startCli(['consume', 'ticked', '--json', '--ticks', '--ticks-every', '20'], daemon.env)
+    const child = start(['consume', 'ticked', '--json', '--ticks', '--ticks-every', '20'])
     const seen = printed(child, (text) => (text.match(/"tick"/g) ?? []).length >= 3 && text.includes('"c"'))
     await run(['produce', 'ticked'], { input: 'c\n' })
     const all = jsonLines(await seen)
@@ -209,7 +175,7 @@ describe('consume', () => {
     await run(['produce', 'many'], { input: lines(0, 20_000) })
     let text = ''
     for (let round = 0; round < 4; round++) {
-      const child = startCli(['consume', 'many', '--state', state], daemon.env)
+      const child = start(['consume', 'many', '--state', state])
       child.stdout!.on('data', (chunk: Buffer) => {
         text += chunk
       })

@@ -1,9 +1,10 @@
 import { type Disk, DiskError, type DiskFile } from '../../native-free-storage/index.ts'
+import { Gate } from './gate.ts'
 
 /** A disk whose writes to log segments can be held back and made to fail. Everything else goes through. */
 export class FaultyDisk {
   readonly disk: Disk
-  #gate: Promise<void> | null = null
+  readonly #gate = new Gate()
   #failures = 0
   #syncFailures = 0
 
@@ -21,14 +22,7 @@ export class FaultyDisk {
 
   /** Writes wait until the function that this gives is called. */
   hold(): () => void {
-    let release = () => {}
-    this.#gate = new Promise((resolve) => {
-      release = resolve
-    })
-    return () => {
-      this.#gate = null
-      release()
-    }
+    return this.#gate.close()
   }
 
   /** The next write fails with EIO. */
@@ -51,7 +45,7 @@ export class FaultyDisk {
               this.#failures--
               throw new DiskError('EIO', 'write', target.path)
             }
-            await this.#gate
+            await this.#gate.passage
             await target.write(...args)
           }
         }

@@ -1,8 +1,9 @@
 import type { MemoryLogsOptions } from '../../src/log-store/memory.ts'
+import { Gate } from './gate.ts'
 
 /** Flushes of the memory store that can be held and failed. */
 export class HeldFlushes {
-  #gate: Promise<void> | null = null
+  readonly #gate = new Gate()
   #fail = false
 
   readonly commit: NonNullable<MemoryLogsOptions['commit']> = async () => {
@@ -10,19 +11,12 @@ export class HeldFlushes {
       this.#fail = false
       throw new Error('the flush failed')
     }
-    await this.#gate
+    await this.#gate.passage
   }
 
   /** No flush becomes durable until the function that it gives is called. */
   hold(): () => void {
-    let release = () => {}
-    this.#gate = new Promise((resolve) => {
-      release = resolve
-    })
-    return () => {
-      this.#gate = null
-      release()
-    }
+    return this.#gate.close()
   }
 
   failNext(): void {
