@@ -10,16 +10,16 @@ type Result = Appended | SequencedAppend | AppendedBatch
 export class SubmitOrder {
   /** Counted up at each failure: entries of an older one are not sent any more. */
   epoch = 0
-  firstFailure: TidelogError<string> | null = null
   unsettled = 0
   /** Of those that are not settled. */
   bytes = 0
+  #firstFailure: TidelogError<string> | null = null
   #idle: (() => void)[] = []
   #room: { belowBytes: number; resolve: () => void }[] = []
 
   fail(error: TidelogError<string>): void {
     this.epoch++
-    this.firstFailure ??= error
+    this.#firstFailure ??= error
   }
 
   settled(bytes: number): void {
@@ -36,6 +36,14 @@ export class SubmitOrder {
   idle(): Promise<void> {
     if (this.unsettled === 0) return Promise.resolve()
     return new Promise((resolve) => this.#idle.push(resolve))
+  }
+
+  /** Settles when all are; rejects with the first failure since it was asked last. */
+  async flush(): Promise<void> {
+    await this.idle()
+    const failure = this.#firstFailure
+    this.#firstFailure = null
+    if (failure !== null) throw failure
   }
 
   /** Settles when less than so many bytes are not settled, or when it is let go. */

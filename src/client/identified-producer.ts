@@ -81,10 +81,7 @@ export class SequencedProducer implements IdentifiedProducer, LaneOwner {
   }
 
   async flush(): Promise<void> {
-    await this.#order.idle()
-    const failure = this.#order.firstFailure
-    this.#order.firstFailure = null
-    if (failure !== null) throw failure
+    await this.#order.flush()
   }
 
   async close(): Promise<void> {

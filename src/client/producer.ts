@@ -41,10 +41,7 @@ export class VchannelProducer implements Producer {
   }
 
   async flush(): Promise<void> {
-    await this.#order.idle()
-    const failure = this.#order.firstFailure
-    this.#order.firstFailure = null
-    if (failure !== null) throw failure
+    await this.#order.flush()
   }
 
   async close(): Promise<void> {

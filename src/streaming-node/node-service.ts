@@ -4,10 +4,10 @@
  */
 import type { SpaceStatus } from '../../native-free-storage/index.ts'
 import type { EncodedBody, LogStore, StoreFailure } from '../log-store/log-store.ts'
+import type { WireGroupStatus } from '../protocol/control-messages.ts'
 import type {
   ProducerOpened,
   Throttle,
-  ThrottleState,
   TxnBegun,
   TxnEnded,
   WireProducer,
@@ -22,21 +22,7 @@ export interface VchannelInfo {
   createdMs: number
 }
 
-export interface GroupStatus {
-  group: number
-  name: string
-  state: 'healthy' | 'stalled' | 'failed' | 'idle'
-  message: string
-  ownerTerm: number
-  firstLsn: number
-  nextLsn: number
-  watermark: bigint
-  bytes: number
-  segments: number
-  vchannels: number
-  /** Open ones. */
-  transactions: number
-  throttle: ThrottleState
+export interface GroupStatus extends WireGroupStatus {
   /** Of a failed one, where the store can tell. */
   failure?: StoreFailure | null
 }
