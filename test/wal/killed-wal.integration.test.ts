@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { type OpenWalOptions, openWal, type ScanItem, type ScannedTransaction } from '../../src/wal/index.ts'
+import { type OpenWalOptions, openWal, type ScanItem, type ScannedTransaction, type Wal } from '../../src/wal/index.ts'
 import { budget } from '../budget.ts'
 import { Random } from '../simulation/random.ts'
 
@@ -16,6 +16,8 @@ const options: OpenWalOptions = {
   writeMode: process.env.TIDELOG_TEST_WRITE_MODE === 'fdatasync' ? 'fdatasync' : 'dsync',
   writeDepth: Number(process.env.TIDELOG_TEST_WRITE_DEPTH ?? 2),
   segmentBytes: 64 * 1024,
+  // A few in each life.
+  snapshotIntervalBytes: 16 * 1024,
 }
 
 interface Line {
@@ -27,13 +29,14 @@ interface Line {
   key?: string
   sequence?: number
   vchannel?: string
+  truncating?: number
   begun?: number
   transaction?: number
   bodies?: string[]
 }
 
-/** What the process has said before it was killed, after at least `lines` lines. */
-async function liveAndDie(directory: string, kinds: string, lines: number): Promise<Line[]> {
+/** What the process has said before it was killed, after at least `lines` lines that have `mark` in them. */
+async function liveAndDie(directory: string, kinds: string, lines: number, mark = '\n'): Promise<Line[]> {
   const args = [child, directory, entry, JSON.stringify(options), kinds]
   const running = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
   let said = ''
@@ -43,11 +46,9 @@ async function liveAndDie(directory: string, kinds: string, lines: number): Prom
   })
   const closed = once(running, 'close')
   await new Promise<void>((resolve) => {
-    let count = 0
     running.stdout.on('data', (chunk: Buffer) => {
       said += chunk.toString()
-      for (const byte of chunk) if (byte === 10) count++
-      if (count >= lines) resolve()
+      if (said.split(mark).length > lines) resolve()
     })
     void closed.then(() => resolve())
   })
@@ -61,6 +62,31 @@ async function liveAndDie(directory: string, kinds: string, lines: number): Prom
     .map((line) => JSON.parse(line))
 }
 
+async function snapshotsIn(directory: string): Promise<string[]> {
+  return (await readdir(directory)).filter((name) => /^SNAPSHOT-\d{20}$/.test(name))
+}
+
+/** What is known of producers, keys and transactions. */
+function stateOf(wal: Wal) {
+  const { keys, producers } = wal.status().statistics
+  return { keys, producers, records: wal.producers(), transactions: wal.transactions(), horizon: wal.keyHorizon('k') }
+}
+
+/** The state from the snapshots is that which the records alone give. */
+async function isStateOfRecords(directory: string, other: string): Promise<void> {
+  await cp(directory, other, { recursive: true })
+  try {
+    for (const name of await snapshotsIn(other)) await rm(join(other, name))
+    const [fromSnapshot, fromRecords] = [await openWal(directory, options), await openWal(other, options)]
+    const states = [stateOf(fromSnapshot), stateOf(fromRecords)]
+    await fromRecords.close()
+    await fromSnapshot.close()
+    expect(states[0]).toEqual(states[1])
+  } finally {
+    await rm(other, { recursive: true, force: true })
+  }
+}
+
 const text = (payload: Uint8Array) => Buffer.from(payload).toString()
 
 test(`SIGKILL again and again: what was acknowledged is there, once, in order and at its place (seed ${seed})`, async () => {
@@ -70,6 +96,7 @@ test(`SIGKILL again and again: what was acknowledged is there, once, in order an
   /** By their ids. */
   const begun = new Map<number, Line>()
   const committed = new Map<number, Line>()
+  let snapshots = 0
   try {
     for (let life = 0; life < budget({ small: 2, ci: 8 }); life++) {
       const trying = new Map<string, Line>()
@@ -80,6 +107,8 @@ test(`SIGKILL again and again: what was acknowledged is there, once, in order an
         if (line.trying !== undefined) trying.set(line.trying, line)
         if (line.key !== undefined) trying.delete(line.key)
       }
+      snapshots += (await snapshotsIn(directory)).length
+      await isStateOfRecords(directory, `${directory}-records`)
       const wal = await openWal(directory, options)
       // Nobody knows of these whether they were written: sent again with their key they are there once.
       for (const [idempotencyKey, { vchannel, payload }] of trying) {
@@ -131,6 +160,55 @@ test(`SIGKILL again and again: what was acknowledged is there, once, in order an
       await wal.close()
     }
     expect(acknowledged.size).toBeGreaterThan(20)
+    expect(snapshots).toBeGreaterThan(0)
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+  }
+})
+
+test(`SIGKILL while the log is kept short: producers and keys go on from snapshots alone (seed ${seed})`, async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'tidelog-killed-wal-'))
+  const random = new Random(`${seed}/killed-short-wal`)
+  const keyed = new Map<string, Line>()
+  let written = 0
+  let floor = 0
+  try {
+    for (let life = 0; life < budget({ small: 1, ci: 8 }); life++) {
+      const trying = new Map<string, Line>()
+      const lines = await liveAndDie(directory, 'truncating', 1 + random.below(12), 'truncated')
+      for (const line of lines) {
+        if (line.truncating !== undefined) floor = Math.max(floor, line.truncating)
+        if (line.sequence !== undefined) written = line.sequence
+        if (line.trying !== undefined) trying.set(line.trying, line)
+        if (line.key === undefined) continue
+        trying.delete(line.key)
+        keyed.set(line.key, line)
+      }
+      const wal = await openWal(directory, options)
+      expect(wal.firstLsn).toBeLessThanOrEqual(floor)
+      const loader = await wal.producer('p', { id: 'loader' })
+      // One was perhaps under way.
+      expect([written, written + 1]).toContain(loader.lastSequence)
+      expect(loader.windowLost).toBe(false)
+      written = loader.lastSequence
+      const repeat = loader.append({ payload: Buffer.from('again') }, { sequence: written })
+      if (written > 0) expect(await repeat).toMatchObject({ sequence: written, duplicate: true })
+      for (const [idempotencyKey, { vchannel, payload }] of trying) {
+        const message = { vchannel: vchannel!, payload: Buffer.from(payload!) }
+        const { lsn, timeTick } = await wal.append(message, { idempotencyKey })
+        keyed.set(idempotencyKey, { lsn, timeTick: `${timeTick}` })
+        expect(await wal.append(message, { idempotencyKey })).toEqual({ lsn, timeTick, duplicate: true })
+      }
+      let below = 0
+      for (const [idempotencyKey, { lsn, timeTick }] of keyed) {
+        const again = await wal.append({ vchannel: 'k' }, { idempotencyKey })
+        expect(again).toEqual({ lsn, timeTick: BigInt(timeTick!), duplicate: true })
+        if (lsn! < wal.firstLsn) below++
+      }
+      // Their records are gone.
+      expect(below).toBeGreaterThan(0)
+      await wal.close()
+    }
   } finally {
     await rm(directory, { recursive: true, force: true })
   }

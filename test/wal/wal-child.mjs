@@ -1,6 +1,6 @@
 // A process with a WAL that appends until it is killed, and says on its standard output what was acknowledged, one line
 // of JSON each. Run with the directory, the entry of the build, the options of openWal in JSON, and `all` for
-// transactions too.
+// transactions too, or `truncating` for a log that is kept short instead.
 import { writeSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 
@@ -70,6 +70,19 @@ async function producer(vchannel) {
   }
 }
 
+/** Never far behind the end, so that the state is in snapshots alone. */
+async function truncating(everyMs) {
+  while (true) {
+    await new Promise((resolve) => setTimeout(resolve, everyMs))
+    const truncating = wal.nextLsn - 100
+    if (truncating < 50) continue
+    say({ truncating })
+    await wal.truncateBefore(truncating)
+    say({ truncated: wal.firstLsn })
+  }
+}
+
 const callers = [plain('a'), plain('b'), batches('a'), batches('c'), keyed('k'), keyed('k'), producer('p')]
 if (kinds === 'all') callers.push(transactions('t'), transactions('t'))
+if (kinds === 'truncating') callers.push(truncating(5))
 await Promise.all(callers)
