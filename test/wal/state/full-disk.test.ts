@@ -11,6 +11,7 @@ import { logDirectory, logEnvironment } from '../../simulation/log-session.ts'
 import type { SimDisk } from '../../simulation/sim-disk.ts'
 
 const payload = Buffer.alloc(4_000)
+const reserve = `${logDirectory}/pool/reserve`
 
 function opened(disk: SimDisk, snapshotIntervalBytes: number): Promise<Wal> {
   const writeWay = { mode: 'dsync', depth: 2, reason: 'a simulation' } as const
@@ -75,10 +76,11 @@ describe('a truncation on a full disk, with producers and keys in the state', ()
     const disk = newDisk({ names: 'ext4', seed: 2 })
     const wal = await opened(disk, 1_000_000)
     await filled(disk, wal, () => expect(snapshotFiles(disk)).toEqual([]))
+    expect(disk.paths()).toContain(reserve)
+    disk.setFreeBytes(0)
     const asked = wal.nextLsn - 2
     await wal.truncateBefore(asked)
     expect(wal.firstLsn).toBe(asked)
-    await wal.append({ vchannel: 'other', payload })
     await knowsAll(disk, wal)
     disk.powerLoss()
   })
@@ -87,7 +89,7 @@ describe('a truncation on a full disk, with producers and keys in the state', ()
     const disk = newDisk({ names: 'ext4', seed: 3 })
     const wal = await opened(disk, 1_000_000)
     await filled(disk, wal, () => {})
-    await disk.unlink(`${logDirectory}/pool/reserve`).catch(() => {})
+    await disk.unlink(reserve)
     disk.setFreeBytes(0)
     const asked = wal.nextLsn - 2
     await wal.truncateBefore(asked)
