@@ -249,6 +249,7 @@ class Passage {
     const unit = this.#unit
     const result: UnitResult = { range, duplicate: false, duplicates: unit.duplicates }
     try {
+      for (const stage of this.#stages) stage.durable?.(range)
       this.#pipeline.applied(unit, range)
       for (const stage of this.#stages) stage.after?.(unit, result)
       this.#onSettled?.(result)

@@ -62,6 +62,8 @@ export interface Stage {
   before?(unit: AppendUnit): void | Promise<void>
   /** In the turn of the LSN, as the last question: null means that the unit is placed. Must not throw. */
   admit?(unit: AppendUnit): WalError | null
+  /** It is durable, and its effects are applied next. In LSN order. Must not throw. */
+  durable?(range: AppendedRange): void
   /** It is durable. In LSN order. Must not throw. */
   after?(unit: AppendUnit, result: UnitResult): void
   /** It was refused, or its outcome is unknown, after this stage's `before` had passed. Must not throw. */

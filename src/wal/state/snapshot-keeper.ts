@@ -7,7 +7,7 @@
  * snapshot first; then one is taken, in the room that this has made, in that of the older snapshot, or in the reserve; then
  * the rest goes.
  */
-import type { LogStore } from '../../log-store/log-store.ts'
+import type { AppendedRange, LogStore } from '../../log-store/log-store.ts'
 import type { AppendUnit, Stage, UnitResult } from '../pipeline/interceptor.ts'
 import type { WalState } from './wal-state.ts'
 
@@ -24,6 +24,12 @@ export interface SnapshotCounts {
   lsn: number
 }
 
+/** The state as it is behind the last record below `lsn`. */
+interface ExactState {
+  readonly lsn: number
+  readonly bytes: Buffer
+}
+
 export class SnapshotKeeper implements Stage {
   readonly name = 'snapshots'
   readonly #store: LogStore
@@ -32,8 +38,14 @@ export class SnapshotKeeper implements Stage {
   readonly #counts: SnapshotCounts
   /** Frames with effects that are under way. */
   #underWay = 0
-  /** Behind the last frame whose effects are in the state. */
+  /** Behind the last record whose effects are in the state. */
   #appliedEnd: number
+  /** A frame ends there: single records of many callers share frames, and are told of one by one. */
+  #isFrameEnd = true
+  /** A snapshot waits for the end of a frame. Null: for none, the WAL is closing. */
+  #onFrameEnd: ((exact: ExactState | null) => void) | null = null
+  /** The end of a frame, behind what was durable when the wait began. */
+  #awaitedEnd = 0
   /** Durable; -1: none. */
   #newest: number
   #appendedBytes = 0
@@ -44,6 +56,7 @@ export class SnapshotKeeper implements Stage {
   #truncating = 0
   /** One of retention's goes on when it has made room. */
   #goesOn = false
+  #isClosing = false
   #isClosed = false
 
   constructor(store: LogStore, state: WalState, snapshots: readonly number[], intervalBytes = INTERVAL_BYTES) {
@@ -63,12 +76,25 @@ export class SnapshotKeeper implements Stage {
     this.#underWay++
   }
 
-  after(_unit: AppendUnit, { range }: UnitResult): void {
-    this.#appliedEnd = range.lastLsn + 1
+  /** The effects of these records are applied next. */
+  durable({ firstLsn }: AppendedRange): void {
+    if (this.#onFrameEnd !== null && firstLsn >= this.#awaitedEnd) this.#atFrameEnd(this.#awaitedEnd)
+  }
+
+  after(unit: AppendUnit, { range }: UnitResult): void {
+    this.applied(range, unit.recordCount > 1 || unit.body !== null)
+  }
+
+  /** Their effects are in the state. `areFrame`: they are a frame, not some of one. */
+  applied({ lastLsn }: AppendedRange, areFrame: boolean): void {
+    this.#appliedEnd = lastLsn + 1
+    this.#isFrameEnd = areFrame || this.#store.nextLsn === this.#appliedEnd
+    if (this.#isFrameEnd && this.#onFrameEnd !== null) this.#atFrameEnd(this.#appliedEnd)
   }
 
   leave(): void {
     this.#underWay--
+    if (this.#underWay === 0 && this.#onFrameEnd !== null) this.#atFrameEnd(this.#store.nextLsn)
   }
 
   /** So many bytes more are in the log. */
@@ -145,16 +171,21 @@ export class SnapshotKeeper implements Stage {
 
   /** The last one. Never rejects. */
   async close(): Promise<void> {
+    this.#isClosing = true
+    // What is still under way now may hang.
+    const onFrameEnd = this.#onFrameEnd
+    this.#onFrameEnd = null
+    onFrameEnd?.(null)
     await this.#taking
     await this.take()
     this.#isClosed = true
   }
 
   async #take(forRoom: boolean): Promise<void> {
-    // Encoded in the turn in which the LSN is read: nothing comes in between.
-    const lsn = this.#underWay === 0 ? this.#store.nextLsn : this.#appliedEnd
-    if (lsn <= this.#newest) return
-    const bytes = this.#state.encode()
+    const exact = this.#exact()
+    const taken = exact instanceof Promise ? await exact : exact
+    if (taken === null) return
+    const { lsn, bytes } = taken
     const appended = this.#appendedBytes
     this.#appendedBytes = 0
     try {
@@ -171,5 +202,28 @@ export class SnapshotKeeper implements Stage {
       // Tried again when as much has been appended once more.
       this.#appendedBytes = Math.floor(appended / 2)
     }
+  }
+
+  /** Null: there is nothing that the newest one has not. Waits while a frame is in the state in part. */
+  #exact(): ExactState | null | Promise<ExactState | null> {
+    const lsn = this.#underWay === 0 ? this.#store.nextLsn : this.#appliedEnd
+    if (this.#underWay === 0 || this.#isFrameEnd) return this.#stateAt(lsn)
+    if (this.#isClosing) return null
+    // What is durable ends with a frame.
+    this.#awaitedEnd = this.#store.nextLsn
+    return new Promise((resolve) => {
+      this.#onFrameEnd = resolve
+    })
+  }
+
+  /** Encoded in the turn in which the state stands there: nothing comes in between. */
+  #stateAt(lsn: number): ExactState | null {
+    return lsn <= this.#newest ? null : { lsn, bytes: this.#state.encode() }
+  }
+
+  #atFrameEnd(lsn: number): void {
+    const onFrameEnd = this.#onFrameEnd!
+    this.#onFrameEnd = null
+    onFrameEnd(this.#stateAt(lsn))
   }
 }
