@@ -65,15 +65,24 @@ export class SnapshotFiles {
     this.#log = log
   }
 
-  /** The good ones, newest first, at most two. Throws IO_FAILED. */
+  /**
+   * The good ones, newest first, at most two. One of which the file, or the frame that it stands behind, cannot be read is
+   * passed over as long as another one is good; else it throws why: IO_FAILED, or the error of the damage.
+   */
   async load(): Promise<StoredSnapshot[]> {
     await loadChecksum()
     const found: StoredSnapshot[] = []
+    let failure: { error: unknown } | null = null
     for (const lsn of (await this.#listed()).slice(0, LOOKED_AT_MAX)) {
       if (found.length === KEPT) break
-      const bytes = await this.#read(lsn)
-      if (bytes !== null) found.push({ lsn, bytes })
+      try {
+        const bytes = await this.#read(lsn)
+        if (bytes !== null) found.push({ lsn, bytes })
+      } catch (error) {
+        failure ??= { error }
+      }
     }
+    if (found.length === 0 && failure !== null) throw failure.error
     this.#good = found.map(({ lsn }) => lsn)
     this.#isLoaded = true
     return found

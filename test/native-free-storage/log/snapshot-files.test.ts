@@ -139,6 +139,24 @@ describe('a snapshot', () => {
     expect(await found(disk)).toEqual(['3 three', '1 one'])
   })
 
+  it('behind a frame that is damaged is passed over as long as another one is good; else the damage is told', async () => {
+    const disk = aDisk()
+    const log = await opened(disk)
+    const large = (id: number) => ({ vchannel: 'v', payload: Buffer.alloc(30_000, id) })
+    for (const lsn of [1, 2, 3, 4, 5, 6]) {
+      await log.append([large(lsn)])
+      if (lsn === 2 || lsn === 6) await log.snapshots.save(lsn, Buffer.from(`of ${lsn}`))
+    }
+    await log.close()
+    expect(await found(disk)).toEqual(['6 of 6', '2 of 2'])
+    const [first] = disk.paths().filter((path) => path.endsWith('.seg'))
+    // The header of the second frame.
+    disk.flipBit(first!, Buffer.from(disk.contents(first!)).indexOf('TFRM', 20_000) + 30, 0)
+    expect(await found(disk)).toEqual(['6 of 6'])
+    await disk.unlink(pathOf(6))
+    await expect(found(disk)).rejects.toMatchObject({ code: 'FRAME_DAMAGED' })
+  })
+
   it('takes the room of the older one on a full disk; the newer one stays whatever happens', async () => {
     const disk = aDisk()
     const log = await opened(disk)
