@@ -46,13 +46,18 @@ export class SimProcess {
     for (const [path, pid] of machine.kernelLocks) if (pid === this.pid) machine.kernelLocks.delete(path)
   }
 
+  /** False when it is not taken: the process may have died in it. */
+  #step(): boolean {
+    return !this.#dead && this.#machine.step() && !this.#dead
+  }
+
   /** `begin` is the first step, what it returns the second. `faulty`: how this kind of operation takes a fault. */
   run<T>(what: Operation, begin: () => Finish<T>, faulty?: (fault: Fault) => Finish<T> | undefined): Promise<T> {
     const machine = this.#machine
     what.pid = this.pid
     what.step = machine.steps
     return new Promise<T>((resolve, reject) => {
-      if (this.#dead || !machine.step()) return
+      if (!this.#step()) return
       const fault = machine.fault(what)
       machine.log(what, 'begins', fault)
 
@@ -71,7 +76,7 @@ export class SimProcess {
         }
       }
       const end = (finish: Finish<T>) => {
-        if (this.#dead || !machine.step()) return
+        if (!this.#step()) return
         try {
           const value = finish()
           machine.log(what, 'done')
