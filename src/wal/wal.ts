@@ -94,8 +94,14 @@ export class Wal implements AsyncDisposable {
     this.#pipeline = new AppendPipeline(store, this.#lock, stages, (effects, { firstLsn, firstTimeTick }) =>
       state.apply(effects, firstLsn, firstTimeTick),
     )
-    this.#appender = new MessageAppender(store, gate, this.#lock, this.#users, this.#pipeline, (bytes) =>
-      this.#snapshots.appended(bytes),
+    this.#appender = new MessageAppender(
+      store,
+      gate,
+      this.#lock,
+      this.#users,
+      this.#pipeline,
+      (bytes) => this.#snapshots.appended(bytes),
+      { keys: this.#deduplication, snapshots: this.#snapshots },
     )
     this.#appender.onFailure = (error) => {
       if (error instanceof TidelogError && error.code === 'DISK_FULL') this.#snapshots.noRoom()
@@ -359,6 +365,8 @@ export class Wal implements AsyncDisposable {
       if (short !== null) return short
     } else {
       checkKey(idempotencyKey)
+      const short = this.#appender.shortKeyed(message, bytes, idempotencyKey, unitOptions)
+      if (short !== null) return short
     }
     const { settled } = this.#appender.append(messages, bytes, idempotencyKey, null, unitOptions)
     return settled.then(({ range, duplicate }) => ({

@@ -6,7 +6,7 @@ import { TidelogError } from '../../errors.ts'
 import type { KeyEffect, SequenceEffect } from '../effect.ts'
 import type { AppendUnit, DuplicateRow, Stage, UnitResult } from '../pipeline/interceptor.ts'
 import type { WalError } from '../types.ts'
-import type { KeyTable } from './key-table.ts'
+import type { KeyPlace, KeyTable } from './key-table.ts'
 import { KEY_WAITERS_MAX, LiveKeys } from './live-keys.ts'
 import { fenced, type LiveProducer } from './live-producer.ts'
 import type { LiveProducers } from './live-producers.ts'
@@ -105,6 +105,32 @@ export class DeduplicationStage implements Stage {
     if (held === undefined) return
     this.#held.delete(unit)
     for (const { vchannel, key } of held.keys) this.#liveKeys.release(vchannel, key)
+  }
+
+  // --- single records with keys, past the other stages -------------------------------------------------------------
+
+  /**
+   * As `before`, of one plain record with a key: null means that it is held, until `released`. A place is the answer. What
+   * is under way has to be waited for, by the way past all stages. Throws KEY_FORGOTTEN, not written.
+   */
+  claim(vchannel: string, key: string, firstTriedAt: bigint): KeyPlace | 'under way' | null {
+    if (this.#liveKeys.has(vchannel, key)) return 'under way'
+    const known = this.#keys.get(vchannel, key)
+    if (known !== undefined) {
+      this.#counts.repeats++
+      return known
+    }
+    if (firstTriedAt > 0n && firstTriedAt < this.#keys.horizon(vchannel)) {
+      this.#counts.refused++
+      throw forgotten(vchannel, key, this.#keys.horizon(vchannel))
+    }
+    this.#liveKeys.hold(vchannel, key)
+    return null
+  }
+
+  /** The append of a key that was claimed has settled. */
+  released(vchannel: string, key: string): void {
+    this.#liveKeys.release(vchannel, key)
   }
 
   // --- producers ------------------------------------------------------------------------------------------------

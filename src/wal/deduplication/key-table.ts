@@ -41,8 +41,11 @@ interface VchannelKeys {
 
 export class KeyTable {
   readonly #window: Readonly<KeyWindow>
+  readonly #windowTicks: bigint
   /** The one whose last key is the oldest stands first. */
   readonly #vchannels = new Map<string, VchannelKeys>()
+  /** The one that stands last. */
+  #newest: VchannelKeys | null = null
   #bytes = 0
   #keys = 0
   /** Of vchannels of which nothing is known. */
@@ -51,6 +54,7 @@ export class KeyTable {
   /** `floor`: keys of before it are not known, of no vchannel. */
   constructor(window: Readonly<KeyWindow> = defaultKeyWindow, floor = 0n) {
     this.#window = window
+    this.#windowTicks = tickOf(window.windowMs)
     this.#floor = floor
   }
 
@@ -105,9 +109,12 @@ export class KeyTable {
     keys.bytes += bytes
     this.#bytes += bytes
     this.#keys++
-    this.#vchannels.delete(vchannel)
-    this.#vchannels.set(vchannel, keys)
-    const since = place.timeTick - tickOf(this.#window.windowMs)
+    if (keys !== this.#newest) {
+      this.#vchannels.delete(vchannel)
+      this.#vchannels.set(vchannel, keys)
+      this.#newest = keys
+    }
+    const since = place.timeTick - this.#windowTicks
     for (let oldest = oldestOf(keys); oldest !== null; oldest = oldestOf(keys)) {
       if (oldest[1].timeTick >= since && keys.bytes <= this.#window.vchannelBytesMax) break
       this.#forget(keys, oldest[0])
@@ -141,6 +148,7 @@ export class KeyTable {
       const places = new Map<string, KeyPlace>()
       keys = { places, ages: places.entries(), oldest: null, bytes: 0, horizon: this.#floor }
       this.#vchannels.set(vchannel, keys)
+      this.#newest = keys
     }
     return keys
   }

@@ -92,6 +92,11 @@ export class AppendPipeline {
   applied(unit: AppendUnit, range: AppendedRange): void {
     if (unit.effects.length > 0) this.#apply(withoutVoids(unit.effects, unit.voids), range)
   }
+
+  /** Of appends that take the short way. In LSN order. */
+  apply(effects: readonly Effect[], range: AppendedRange): void {
+    this.#apply(effects, range)
+  }
 }
 
 /** One unit on its way. */

@@ -9,6 +9,8 @@ import { isReservedName, KEY_BYTES_MAX } from '../../message/property-names.ts'
 import type { MutableMessage } from '../types.ts'
 
 const TYPE_MAX = 65_535
+/** What UTF-8 has no bytes for. */
+const HALF_CHARACTER = /[\ud800-\udfff]/u
 
 /**
  * Bytes of the payload and (about, from below) of the properties. Throws INVALID_ARGUMENT, not written; `index` names
@@ -49,8 +51,8 @@ export function checkVchannel(vchannel: unknown): asserts vchannel is string {
 
 /** INVALID_ARGUMENT unless it is 1 to 256 bytes of UTF-8. */
 export function checkKey(key: string): void {
-  const bytes = typeof key === 'string' && key.length <= KEY_BYTES_MAX ? Buffer.from(key) : null
-  if (bytes === null || bytes.length < 1 || bytes.length > KEY_BYTES_MAX || bytes.toString() !== key) {
+  const isShort = typeof key === 'string' && key.length >= 1 && key.length <= KEY_BYTES_MAX
+  if (!isShort || Buffer.byteLength(key) > KEY_BYTES_MAX || HALF_CHARACTER.test(key)) {
     throw invalid(`an idempotency key is 1 to ${KEY_BYTES_MAX} bytes of UTF-8`)
   }
 }

@@ -4,7 +4,11 @@
  */
 import type { EncodedBody, LogStore } from '../../log-store/log-store.ts'
 import { isExclusive } from '../../message/message-type.ts'
-import type { MutableMessage } from '../types.ts'
+import { KEY_PROPERTY } from '../../message/property-names.ts'
+import type { DeduplicationStage } from '../deduplication/deduplication-stage.ts'
+import type { KeyPlace } from '../deduplication/key-table.ts'
+import type { SnapshotKeeper } from '../state/snapshot-keeper.ts'
+import type { MutableMessage, WalAppended } from '../types.ts'
 import { NO_OPTIONS, type SharedContext, type UnitOptions, unitOfBody, unitOfMessages } from '../unit.ts'
 import type { AdmissionGate } from './admission-gate.ts'
 import type { AppendPipeline, StartedAppend } from './append-pipeline.ts'
@@ -25,6 +29,12 @@ export interface AppenderStatistics {
   duplicates: number
 }
 
+/** What a record with a key has to do with, on the short way. */
+export interface KeyedStages {
+  readonly keys: Pick<DeduplicationStage, 'claim' | 'released'>
+  readonly snapshots: Pick<SnapshotKeeper, 'before' | 'durable' | 'applied' | 'leave'>
+}
+
 /** What a record costs in the log beside its payload and properties, about. */
 const RECORD_BYTES = 16
 
@@ -35,6 +45,7 @@ export class MessageAppender {
   readonly #users: UserInterceptors
   readonly #pipeline: AppendPipeline
   readonly #onAppended: (bytes: number) => void
+  readonly #keyed: KeyedStages
   /** Told why an append failed. */
   onFailure: ((error: unknown) => void) | null = null
   readonly #counts: AppenderStatistics = { appends: 0, records: 0, bytes: 0, failed: 0, duplicates: 0 }
@@ -46,6 +57,7 @@ export class MessageAppender {
     users: UserInterceptors,
     pipeline: AppendPipeline,
     onAppended: (bytes: number) => void,
+    keyed: KeyedStages,
   ) {
     this.#store = store
     this.#gate = gate
@@ -53,6 +65,7 @@ export class MessageAppender {
     this.#users = users
     this.#pipeline = pipeline
     this.#onAppended = onAppended
+    this.#keyed = keyed
   }
 
   statistics(): AppenderStatistics {
@@ -96,6 +109,67 @@ export class MessageAppender {
         counts.failed++
         this.onFailure?.(error)
         this.#pipeline.end()
+        throw error
+      },
+    )
+  }
+
+  /**
+   * The same for one message with an idempotency key. It shares a frame with others as a plain one does, and is asked about
+   * by the deduplication alone. Throws KEY_FORGOTTEN too.
+   */
+  shortKeyed(message: MutableMessage, bytes: number, key: string, options: UnitOptions): Promise<WalAppended> | null {
+    if (this.#users.hasBefore || this.#users.hasAfter || !this.#gate.isOpen) return null
+    const { vchannel, type, properties, payload } = message
+    const { barrierTick, firstTriedAt, signal } = options
+    if (message.header !== undefined || signal !== undefined) return null
+    if (type !== undefined && type !== 0 && isExclusive(type)) return null
+    if (!this.#lock.tryShared(vchannel)) return null
+    const { keys, snapshots } = this.#keyed
+    const counts = this.#counts
+    let known: KeyPlace | 'under way' | null
+    try {
+      known = keys.claim(vchannel, key, firstTriedAt)
+    } catch (error) {
+      this.#lock.leaveShared(vchannel)
+      counts.failed++
+      this.onFailure?.(error)
+      throw error
+    }
+    if (known !== null) {
+      this.#lock.leaveShared(vchannel)
+      if (known === 'under way') return null
+      counts.duplicates++
+      return Promise.resolve({ lsn: known.lsn, timeTick: known.timeTick, duplicate: true })
+    }
+    this.#pipeline.begin()
+    snapshots.before()
+    const over = () => {
+      snapshots.leave()
+      keys.released(vchannel, key)
+      this.#lock.leaveShared(vchannel)
+      this.#pipeline.end()
+    }
+    const record = { vchannel, type, properties: { ...properties, [KEY_PROPERTY]: key }, payload }
+    return this.#store.appendRecords([record], barrierTick === 0n ? undefined : { barrierTick }).then(
+      (range) => {
+        try {
+          snapshots.durable(range)
+          this.#pipeline.apply([{ kind: 'key', row: 0, vchannel, key }], range)
+          snapshots.applied(range, false)
+          counts.appends++
+          counts.records++
+          counts.bytes += bytes
+          this.#onAppended(bytes + RECORD_BYTES)
+        } finally {
+          over()
+        }
+        return { lsn: range.firstLsn, timeTick: range.firstTimeTick, duplicate: false }
+      },
+      (error: unknown) => {
+        counts.failed++
+        this.onFailure?.(error)
+        over()
         throw error
       },
     )
