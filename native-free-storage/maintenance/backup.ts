@@ -181,7 +181,8 @@ async function copyOnce(
   const { tail } = found
   const suffix = tail === null || upTo === 'proven' ? [] : await verifiedSuffix(environment, path, tail)
   // After the tail was read: every tick in it was given below the bound.
-  await copyLease(environment, files, path, options.leaseDirectories ?? [], tail?.end.lastTimeTick ?? 0n)
+  const lastTick = tail?.end.lastTimeTick ?? 0n
+  const skippedTo = await copyLease(environment, files, path, options.leaseDirectories ?? [], lastTick)
 
   const members = sharedSegments(found)
   const kept = await placeSegments(environment, path, files, members, original, found)
@@ -206,7 +207,7 @@ async function copyOnce(
     forkLsn: content.origins.at(-1)!.forkLsn,
     firstLsn: content.firstLsn,
     lastLsn: lastLsn < content.firstLsn ? null : lastLsn,
-    nextLsn: content.nextLsn,
+    nextLsn: original.durability === 'os' ? Math.max(content.nextLsn, skippedTo) : content.nextLsn,
     upTo,
     writerRunning,
     segments: kept.length + (fork.tail === null ? 0 : 1),

@@ -11,6 +11,7 @@ import { surveyLog } from '../../../native-free-storage/maintenance/log-survey.t
 import { repairLog } from '../../../native-free-storage/maintenance/repair.ts'
 import { salvageLog } from '../../../native-free-storage/maintenance/salvage.ts'
 import { verifyLog } from '../../../native-free-storage/maintenance/verify.ts'
+import { keepAll } from '../../simulation/choices.ts'
 import { logEnvironment } from '../../simulation/log-session.ts'
 import { type SimDisk, SimDisk as Simulated } from '../../simulation/sim-disk.ts'
 
@@ -167,6 +168,18 @@ suite('a backup', () => {
     const other = await open(environment, copy, { durability: 'os' })
     await fill(other, 3)
     expect(await textsOf(other)).toHaveLength(20)
+    await other.close()
+  })
+
+  it('at durability "os", of a log whose machine went down, says where the copy goes on: behind a gap', async () => {
+    const { disk, environment } = machine()
+    await fill(await open(environment, original, { durability: 'os' }), 5)
+    const later = logEnvironment(disk.reboot(keepAll))
+    const { lastLsn, nextLsn } = await backup(later)
+    const other = await open(later, copy, { durability: 'os' })
+    const { firstLsn } = await other.append([{ vchannel: 'mine' }])
+    expect(firstLsn).toBe(nextLsn)
+    expect(firstLsn).toBeGreaterThan(lastLsn! + 1)
     await other.close()
   })
 
