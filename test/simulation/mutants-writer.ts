@@ -4,6 +4,8 @@ import type { Mutant } from './mutant.ts'
 /** `verify` may be the first to see that acknowledged data is gone. */
 const gone = /which was acknowledged or read, is gone|(SEGMENT_MISSING|FRAME_DAMAGED|TAIL_DAMAGED) /
 const writer = 'log/log-writer.ts'
+const window = 'log/write-window.ts'
+const cut = 'log/segment-cut.ts'
 const succession = 'log/segment-succession.ts'
 const manifestStore = 'log/manifest-store.ts'
 
@@ -26,8 +28,8 @@ export const mutantsOfWriter: Readonly<Record<string, Mutant>> = {
     edits: [
       {
         file: writer,
-        replace: 'if (this.#inFlight[0] === flush) this.#complete()',
-        by: 'for (const { pending, header } of flush.frames) pending?.settle(header.baseLsn, header.baseTimeTick)\n        if (this.#inFlight[0] === flush) this.#complete()',
+        replace: 'if (this.#window.returned(flush)) this.#complete()',
+        by: 'for (const { pending, header } of flush.frames) pending?.settle(header.baseLsn, header.baseTimeTick)\n        if (this.#window.returned(flush)) this.#complete()',
       },
     ],
     hunt: { kind: 'holes', names: 'ext4' },
@@ -53,8 +55,8 @@ export const mutantsOfWriter: Readonly<Record<string, Mutant>> = {
     edits: [
       {
         file: 'segment/segment-writer.ts',
-        replace: 'await this.file.sync()\n    } catch (cause) {',
-        by: 'await this.file.sync().catch(() => this.file.sync())\n    } catch (cause) {',
+        replace: 'await file.sync()\n  } catch (cause) {',
+        by: 'await file.sync().catch(() => file.sync())\n  } catch (cause) {',
       },
     ],
     hunt: { kind: 'failed sync', way: 1 },
@@ -123,14 +125,19 @@ export const mutantsOfWriter: Readonly<Record<string, Mutant>> = {
     says: 'it goes on in the same file after ENOSPC, with frames behind it',
     edits: [
       {
-        file: writer,
-        replace: 'this.#leaveSegment()\n    if (!clean)',
-        by: 'const { position, chain } = this.#segments.durable\n    this.#segments.active!.writer.rewind(position, chain)\n    if (!clean)',
+        file: cut,
+        replace: 'this.#segments.leave()\n    if (!clean)',
+        by: 'const { position, chain } = this.#segments.durable\n    this.#segments.active!.writer.rewind(position, chain)\n    for (const each of cut) each.done = true\n    if (!clean)',
       },
       {
         file: writer,
         replace: '#onWriteFailed(flush: Flush, error: unknown, segment: BegunSegment): void {',
-        by: '#onWriteFailed(flush: Flush, error: unknown, segment: BegunSegment): void {\n    this.#writing--\n    if (!this.#inFlight.includes(flush)) return',
+        by: '#onWriteFailed(flush: Flush, error: unknown, segment: BegunSegment): void {\n    if (flush.done) return',
+      },
+      {
+        file: window,
+        replace: 'returned(flush: Flush): boolean {',
+        by: 'returned(flush: Flush): boolean {\n    if (flush.done) return false',
       },
       {
         file: 'segment/segment-writer.ts',
@@ -196,8 +203,8 @@ export const mutantsOfWriter: Readonly<Record<string, Mutant>> = {
     edits: [
       {
         file: writer,
-        replace: '} else if (!this.#busy) {\n        this.#runBusy(this.#cutStuck())',
-        by: '} else if (!this.#busy) {\n        this.#watchDeadline()',
+        replace: 'if (!this.#step.isRunning) {\n      this.#step.run(this.#cutStuck())\n      return true',
+        by: 'if (!this.#step.isRunning) {\n      return false',
       },
     ],
     hunt: { kind: 'no answer' },
@@ -208,9 +215,14 @@ export const mutantsOfWriter: Readonly<Record<string, Mutant>> = {
     says: 'it goes on in the same segment after a write that did not return',
     edits: [
       {
+        file: cut,
+        replace: 'this.#backlog.move(this.#leaveWindow())\n    this.#segments.leave()',
+        by: 'this.#backlog.move(this.#leaveWindow())\n    const { position, chain } = this.#segments.durable\n    this.#segments.active!.writer.rewind(position, chain)',
+      },
+      {
         file: writer,
-        replace: 'this.#leaveSegment()\n    await this.#begin()',
-        by: 'const { position, chain } = this.#segments.durable\n    this.#segments.active!.writer.rewind(position, chain)\n    this.#writing = 0',
+        replace: 'this.#cut.forStuckWrite()\n    await this.#begin()',
+        by: 'this.#cut.forStuckWrite()',
       },
       {
         file: 'segment/segment-writer.ts',
@@ -266,8 +278,8 @@ export const mutantsOfWriter: Readonly<Record<string, Mutant>> = {
     edits: [
       {
         file: 'log/lease-file.ts',
-        replace: 'await file.write(slot, leaseSlotPosition(sequence))\n    await file.sync()',
-        by: 'await file.write(slot, leaseSlotPosition(sequence))',
+        replace: 'await this.#writeSlot(file, bounds)\n    await file.sync()',
+        by: 'await this.#writeSlot(file, bounds)',
       },
       {
         file: 'log/lease-file.ts',
