@@ -34,6 +34,7 @@ interface VchannelKeys {
   places: Map<string, KeyPlace>
   /** Stands behind those that are gone: a map's own first entry is searched for among all that were removed. */
   ages: IterableIterator<[string, KeyPlace]>
+  /** Null: the next of `ages`. */
   oldest: [string, KeyPlace] | null
   bytes: number
   horizon: bigint
@@ -102,13 +103,20 @@ export class KeyTable {
 
   #add(vchannel: string, key: string, place: KeyPlace): void {
     const keys = this.#keysOf(vchannel)
-    // A key that was forgotten and came again stands where it came last.
-    if (keys.places.has(key)) this.#remove(keys, key)
-    keys.places.set(key, place)
-    const bytes = costOf(key)
-    keys.bytes += bytes
-    this.#bytes += bytes
-    this.#keys++
+    const { places } = keys
+    const before = places.size
+    places.set(key, place)
+    if (places.size > before) {
+      const bytes = costOf(key)
+      keys.bytes += bytes
+      this.#bytes += bytes
+      this.#keys++
+    } else {
+      // A key that came again stands where it came last.
+      if (keys.oldest?.[0] === key) keys.oldest = null
+      places.delete(key)
+      places.set(key, place)
+    }
     if (keys !== this.#newest) {
       this.#vchannels.delete(vchannel)
       this.#vchannels.set(vchannel, keys)
@@ -117,24 +125,20 @@ export class KeyTable {
     const since = place.timeTick - this.#windowTicks
     for (let oldest = oldestOf(keys); oldest !== null; oldest = oldestOf(keys)) {
       if (oldest[1].timeTick >= since && keys.bytes <= this.#window.vchannelBytesMax) break
-      this.#forget(keys, oldest[0])
+      this.#forget(keys, oldest)
     }
     if (this.#bytes <= this.#window.bytesMax) return
     for (const other of this.#vchannels.values()) {
       for (let oldest = oldestOf(other); oldest !== null; oldest = oldestOf(other)) {
         if (this.#bytes <= this.#window.bytesMax) return
-        this.#forget(other, oldest[0])
+        this.#forget(other, oldest)
       }
     }
   }
 
-  #forget(keys: VchannelKeys, key: string): void {
-    const { timeTick } = keys.places.get(key)!
+  #forget(keys: VchannelKeys, [key, { timeTick }]: [string, KeyPlace]): void {
     if (timeTick >= keys.horizon) keys.horizon = timeTick + 1n
-    this.#remove(keys, key)
-  }
-
-  #remove(keys: VchannelKeys, key: string): void {
+    keys.oldest = null
     keys.places.delete(key)
     const bytes = costOf(key)
     keys.bytes -= bytes
@@ -156,8 +160,7 @@ export class KeyTable {
 
 function oldestOf(keys: VchannelKeys): [string, KeyPlace] | null {
   while (keys.places.size > 0) {
-    // One that came again stands elsewhere now.
-    if (keys.oldest !== null && keys.places.get(keys.oldest[0]) === keys.oldest[1]) return keys.oldest
+    if (keys.oldest !== null) return keys.oldest
     const next = keys.ages.next()
     // An iterator that has come to the end does not go on.
     if (next.done) keys.ages = keys.places.entries()
