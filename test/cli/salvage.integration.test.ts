@@ -17,7 +17,7 @@ beforeAll(async () => {
   expect((await cli(['produce', 'others', '--raw', '--type', '7'], { env, input: Buffer.from([255, 0]) })).status).toBe(
     0,
   )
-  expect((await cli(['produce', 'orders'], { env, input: 'second\n' })).status).toBe(0)
+  expect((await cli(['produce', 'orders', '--producer', 'loader'], { env, input: 'second\n' })).status).toBe(0)
   printed = await allOf(env)
   expect(await daemon.kill()).toBe(0)
 })
@@ -57,16 +57,27 @@ describe('salvage', () => {
       const before = await readdir(copy, { recursive: true })
       const result = await cli(['salvage', copy, '--out', out, '--json'])
       expect(result.stderr).toBe('')
-      const [salvage] = result.json() as [{ records: number; lost: unknown[]; assumptions: string[]; logs: object[] }]
+      const [salvage] = result.json() as [
+        { records: number; lost: unknown[]; assumptions: string[]; logs: { snapshots: object[] }[] },
+      ]
       // Which vchannels there were without records, nobody knows.
       expect(salvage.lost).toEqual([{ log: 'catalog', lsnFrom: 0, lsnTo: null }])
       expect(result.status).toBe(9)
-      expect(salvage.records).toBe(5)
+      // With that of the producer.
+      expect(salvage.records).toBe(6)
+      expect(salvage.logs.flatMap(({ snapshots }) => snapshots)).toMatchObject([
+        { state: 'copied' },
+        { state: 'copied' },
+      ])
       expect(salvage.assumptions.length).toBe(2)
       expect(salvage.logs.length).toBe(3)
       expect(await readdir(copy, { recursive: true })).toEqual(before)
       expect((await cli(['verify', out, '--json'])).json()).toMatchObject([{ clean: true }])
       const daemon = await startDaemonProcess({ data: out })
+      // The producer that wrote it is known: it is not written again.
+      const again = ['produce', 'orders', '--producer', 'loader', '--json']
+      const repeated = await cli(again, { env: daemon.env, input: 'second\n' })
+      expect(repeated.json()).toMatchObject([{ sequence: 1, duplicate: true }])
       expect(await allOf(daemon.env)).toEqual(printed)
       expect((await cli(['produce', 'orders'], { env: daemon.env, input: 'third\n' })).status).toBe(0)
       expect(await daemon.kill()).toBe(0)
@@ -94,13 +105,15 @@ describe('salvage', () => {
     })
     const result = await cli(['salvage', join(copy, 'pchannels', '0'), '--out', out, '--json'])
     expect(result.status).toBe(9)
-    expect(result.json()).toMatchObject([{ records: 3, lost: [{ lsnFrom: 3, lsnTo: 3 }], assumptions: [] }])
+    expect(result.json()).toMatchObject([{ records: 4, lost: [{ lsnFrom: 4, lsnTo: 4 }], assumptions: [] }])
     const dumped = (await cli(['dump', out, '--json'])).json().filter(({ kind }) => kind === 'record')
-    expect(dumped.map(({ lsn, payload }) => [lsn, payload])).toEqual([
+    // The fourth is the epoch of the producer.
+    expect(dumped.slice(0, 3).map(({ lsn, payload }) => [lsn, payload])).toEqual([
       [0, 'first'],
       [1, '\u00e4'],
       [2, ''],
     ])
+    expect(dumped).toHaveLength(4)
   })
 
   test('a path with nothing of a log in it is an error', async () => {

@@ -173,7 +173,7 @@ test(`SIGKILL while the log is kept short: producers and keys go on from snapsho
   let written = 0
   let floor = 0
   try {
-    for (let life = 0; life < budget({ small: 1, ci: 8 }); life++) {
+    for (let life = 0; life < budget({ small: 1, ci: 5, soak: 100 }); life++) {
       const trying = new Map<string, Line>()
       const lines = await liveAndDie(directory, 'truncating', 1 + random.below(12), 'truncated')
       for (const line of lines) {
