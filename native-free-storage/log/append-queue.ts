@@ -137,7 +137,7 @@ export class AppendQueue {
     return frame
   }
 
-  /** Takes the first frame: nothing joins it any more. Its bytes stay held until they are released. */
+  /** Takes the first frame: nothing joins it any more. Its bytes stay held until it settles. */
   shift(): PendingFrame {
     const frame = this.#frames[this.#head]!
     this.#frames[this.#head] = undefined as unknown as PendingFrame
@@ -154,8 +154,20 @@ export class AppendQueue {
     return frame
   }
 
+  /** A frame that was taken is durable. */
+  settle(frame: PendingFrame, baseLsn: number, baseTimeTick: bigint): void {
+    frame.settle(baseLsn, baseTimeTick)
+    this.#release(frame.queuedBytes)
+  }
+
+  /** A frame that was taken is not written. */
+  fail(frame: PendingFrame, error: TidelogError): void {
+    this.#release(frame.queuedBytes)
+    frame.fail(error)
+  }
+
   /** A frame has settled: whoever waits for room may come. */
-  release(bytes: number): void {
+  #release(bytes: number): void {
     this.#heldBytes -= bytes
     while (this.waiters > 0) {
       const waiter = this.#waiters[this.#waitersHead]!

@@ -13,11 +13,12 @@ import { encodeNodeSection, type Stamp } from '../format/node-section.ts'
 import type { FilePool } from '../segment/file-pool.ts'
 import { SegmentFiles } from '../segment/segment-file.ts'
 import { diskErrorOf } from './append-errors.ts'
+import type { AppendOptions, AppendRecordsOptions } from './append-options.ts'
 import type { LeaseFile } from './lease-file.ts'
 import { checkRetention, type LogDurability, type RetentionLimits } from './log-options.ts'
 import type { LogState } from './log-state.ts'
 import type { SegmentEntry } from './log-view.ts'
-import type { AppendOptions, AppendRecordsOptions, LogWriter, WriterStatistics } from './log-writer.ts'
+import type { LogWriter } from './log-writer.ts'
 import type { ManifestStore } from './manifest-store.ts'
 import type { AppendResult, ReceivedBody } from './pending-frame.ts'
 import type { ReadOptions } from './read-options.ts'
@@ -26,6 +27,7 @@ import type { LogRecord, RecordFrame } from './record-frame.ts'
 import { type FramePlace, SnapshotFiles } from './snapshot-files.ts'
 import { type TickOracle, tickToMs } from './tick-oracle.ts'
 import { TickPersistence } from './tick-persistence.ts'
+import { emptyStatistics, type WriterStatistics } from './writer-statistics.ts'
 
 export interface LogStatus {
   state: 'idle' | 'healthy' | 'stalled' | 'failed'
@@ -553,19 +555,6 @@ export class Log implements AsyncDisposable {
       await file.close()
     }
   }
-}
-
-const emptyStatistics: WriterStatistics = {
-  appendedRecords: 0,
-  appendedFrames: 0,
-  appendedBytes: 0,
-  flushes: 0,
-  rolls: 0,
-  cuts: 0,
-  flushMs: 0,
-  waitingBytes: 0,
-  heldBytes: 0,
-  inFlight: 0,
 }
 
 /** What the disk reported, in the terms of the engine's border. */

@@ -39,7 +39,7 @@ export const partMutants: Readonly<Record<string, PartMutant>> = {
       {
         file: 'native-free-storage/log/log-writer.ts',
         replace: 'if (oldest !== undefined) tick = oldest.baseTimeTick - 1n',
-        by: 'if (oldest !== undefined) tick = this.#lastTick',
+        by: 'if (oldest !== undefined) tick = this.#numbering.now()',
       },
     ],
     hunt: 'watermarkEarly',
