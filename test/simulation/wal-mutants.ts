@@ -55,6 +55,11 @@ export const walMutants: Readonly<Record<string, WalMutant>> = {
         replace: 'const known = this.#keys.get(vchannel, key)\n      const name',
         by: 'const known = undefined as ReturnType<KeyTable["get"]>\n      const name',
       },
+      {
+        file: 'wal/deduplication/deduplication-stage.ts',
+        replace: 'const known = this.#keys.get(vchannel, key)\n    if',
+        by: 'const known = undefined as ReturnType<KeyTable["get"]>\n    if',
+      },
     ],
     within: 200,
     shows: /is written twice/,

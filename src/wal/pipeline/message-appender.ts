@@ -2,7 +2,7 @@
  * Messages of this process on their way into the log. The short way is for plain ones, which nothing has to be asked
  * about: one hold of the lock, and the store's promise. All others go past the stages.
  */
-import type { EncodedBody, LogStore } from '../../log-store/log-store.ts'
+import type { AppendedRange, EncodedBody, LogStore } from '../../log-store/log-store.ts'
 import { isExclusive } from '../../message/message-type.ts'
 import { KEY_PROPERTY } from '../../message/property-names.ts'
 import type { DeduplicationStage } from '../deduplication/deduplication-stage.ts'
@@ -151,28 +151,32 @@ export class MessageAppender {
       this.#pipeline.end()
     }
     const record = { vchannel, type, properties: { ...properties, [KEY_PROPERTY]: key }, payload }
-    return this.#store.appendRecords([record], barrierTick === 0n ? undefined : { barrierTick }).then(
-      (range) => {
-        try {
-          snapshots.durable(range)
-          this.#pipeline.apply([{ kind: 'key', row: 0, vchannel, key }], range)
-          snapshots.applied(range, false)
-          counts.appends++
-          counts.records++
-          counts.bytes += bytes
-          this.#onAppended(bytes + RECORD_BYTES)
-        } finally {
-          over()
-        }
-        return { lsn: range.firstLsn, timeTick: range.firstTimeTick, duplicate: false }
-      },
-      (error: unknown) => {
-        counts.failed++
-        this.onFailure?.(error)
+    const refused = (error: unknown): never => {
+      counts.failed++
+      this.onFailure?.(error)
+      over()
+      throw error
+    }
+    let appended: Promise<AppendedRange>
+    try {
+      appended = this.#store.appendRecords([record], barrierTick === 0n ? undefined : { barrierTick })
+    } catch (error) {
+      return refused(error)
+    }
+    return appended.then((range) => {
+      try {
+        snapshots.durable(range)
+        this.#pipeline.apply([{ kind: 'key', row: 0, vchannel, key }], range)
+        snapshots.applied(range, false)
+        counts.appends++
+        counts.records++
+        counts.bytes += bytes
+        this.#onAppended(bytes + RECORD_BYTES)
+      } finally {
         over()
-        throw error
-      },
-    )
+      }
+      return { lsn: range.firstLsn, timeTick: range.firstTimeTick, duplicate: false }
+    }, refused)
   }
 
   /** Past all stages. Never throws. */
