@@ -52,8 +52,8 @@ export const walMutants: Readonly<Record<string, WalMutant>> = {
     edits: [
       {
         file: 'wal/deduplication/deduplication-stage.ts',
-        replace: 'const known = this.#keys.get(vchannel, key)\n      const name',
-        by: 'const known = undefined as ReturnType<KeyTable["get"]>\n      const name',
+        replace: 'const known = this.#keys.get(vchannel, key)\n      if (vchannel',
+        by: 'const known = undefined as ReturnType<KeyTable["get"]>\n      if (vchannel',
       },
       {
         file: 'wal/deduplication/deduplication-stage.ts',

@@ -183,12 +183,18 @@ export class DeduplicationStage implements Stage {
     }
     const repeats: DuplicateRow[] = []
     const held: Held = { producer: null, sequence: null, keys: [], inner: [] }
-    const rows = new Map<string, number>()
+    const seen = new Map<string, Map<string, number>>()
+    let lastVchannel = keys[0]!.vchannel
+    let rows = new Map<string, number>()
     for (const effect of keys) {
       const { vchannel, key, row } = effect
       const known = this.#keys.get(vchannel, key)
-      const name = `${vchannel}\n${key}`
-      const earlier = rows.get(name)
+      if (vchannel !== lastVchannel) {
+        seen.set(lastVchannel, rows)
+        lastVchannel = vchannel
+        rows = seen.get(vchannel) ?? new Map()
+      }
+      const earlier = rows.get(key)
       if (known !== undefined) repeats.push({ row, lsn: known.lsn, timeTick: known.timeTick })
       else if (earlier !== undefined) {
         repeats.push({ row, lsn: -1, timeTick: 0n })
@@ -196,7 +202,7 @@ export class DeduplicationStage implements Stage {
       } else {
         const horizon = this.#keys.horizon(vchannel)
         if (unit.firstTriedAt > 0n && unit.firstTriedAt < horizon) throw forgotten(vchannel, key, horizon)
-        rows.set(name, row)
+        rows.set(key, row)
         held.keys.push(effect)
       }
     }

@@ -98,6 +98,18 @@ describe('a frame of records with keys', () => {
     expect(keys.get('v', 'b')?.lsn).toBe(8)
   })
 
+  it('for several vchannels tells equal keys of different ones apart', () => {
+    const of = (vchannel: string, key: string) => ({ vchannel, properties: { [KEY_PROPERTY]: key } })
+    const unit = unitOfRecords([of('v', 'a'), of('w', 'a'), of('v', 'a'), of('w', 'b'), of('w', 'a')], 0n)
+    passes(unit)
+    expect(unit.voids).toEqual([2, 4])
+    durable(unit, 0)
+    expect(unit.duplicates.map(({ row, lsn }) => [row, lsn])).toEqual([
+      [2, 0],
+      [4, 1],
+    ])
+  })
+
   it('of repeats alone is answered, and nothing of it is written', () => {
     const first = frame('a')
     passes(first)
