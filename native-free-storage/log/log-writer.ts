@@ -8,17 +8,16 @@
  *   what waits       append-admission.ts -> append-queue.ts, and before it backlog.ts
  *   what is placed   group-commit.ts, numbers from frame-numbering.ts
  *   what is written  write-window.ts, watched by write-deadline.ts
- *   what is durable  acknowledgement.ts, made provable by durable-markers.ts
- *   segments         segment-succession.ts, one step at a time (exclusive-step.ts); segment-cut.ts when a write fails
+ *   what is durable  acknowledgement.ts after owner-check.ts, made provable by durable-markers.ts
+ *   segments         segment-steps.ts, one at a time (exclusive-step.ts), on segment-succession.ts; segment-cut.ts when
+ *                    a write fails
  */
 import { isDiskError } from '../disk/disk.ts'
 import { TidelogError } from '../errors.ts'
-import type { RecordInput } from '../format/body-plan.ts'
 import { FrameKind } from '../format/frame-header.ts'
 import { Acknowledgement } from './acknowledgement.ts'
 import { AppendAdmission } from './append-admission.ts'
-import { asFailure, directoryGone, fencedAway, isGone, notWritten, unknownOutcome } from './append-errors.ts'
-import type { AppendOptions, AppendRecordsOptions } from './append-options.ts'
+import { asFailure, notWritten, unknownOutcome } from './append-errors.ts'
 import { AppendQueue } from './append-queue.ts'
 import { Backlog } from './backlog.ts'
 import { DurableMarkers } from './durable-markers.ts'
@@ -29,15 +28,18 @@ import { GroupCommit } from './group-commit.ts'
 import type { LeaseFile } from './lease-file.ts'
 import type { LogState } from './log-state.ts'
 import type { ManifestStore } from './manifest-store.ts'
-import { type AppendResult, ControlFrame, type ReceivedBody } from './pending-frame.ts'
+import { OwnerCheck } from './owner-check.ts'
+import { ControlFrame } from './pending-frame.ts'
 import { QuietSignal } from './quiet-signal.ts'
 import { SegmentCut } from './segment-cut.ts'
 import type { BegunSegment } from './segment-files.ts'
+import { SegmentSteps } from './segment-steps.ts'
 import { SegmentSuccession } from './segment-succession.ts'
 import type { TickOracle } from './tick-oracle.ts'
+import { Watermark } from './watermark.ts'
 import { WriteDeadline } from './write-deadline.ts'
 import { WriteWindow } from './write-window.ts'
-import type { CarryOver, WriterSettings, WriterStart } from './writer-start.ts'
+import type { WriterSettings, WriterStart } from './writer-start.ts'
 import type { WriterStatistics } from './writer-statistics.ts'
 
 /** A write that takes longer makes the log `stalled` in the eyes of health checks. */
@@ -46,10 +48,11 @@ const STALLED_MS = 1_000
 export class LogWriter {
   readonly #settings: WriterSettings
   readonly #state: LogState
-  readonly #manifests: ManifestStore
+  readonly #owner: OwnerCheck
   readonly #segments: SegmentSuccession
+  /** Where appends come in. */
+  readonly appends: AppendAdmission
   readonly #queue: AppendQueue
-  readonly #admission: AppendAdmission
   readonly #backlog: Backlog
   readonly #numbering: FrameNumbering
   readonly #commit: GroupCommit
@@ -59,23 +62,17 @@ export class LogWriter {
   readonly #markers: DurableMarkers
   readonly #step: ExclusiveStep
   readonly #cut: SegmentCut
+  readonly #steps: SegmentSteps
+  readonly #watermark: Watermark
   readonly #quiet = new QuietSignal()
 
   #pumpScheduled = false
-  /** A step waits until nothing is in flight. */
-  #draining = false
-  /** A write has passed its deadline while a step was waiting for it. */
-  #stuck = false
   #failure: TidelogError | null = null
   #failedMs = 0
   #closing: Promise<void> | null = null
-  #lastWatermark = 0n
-  #rolls = 0
   /** Counts up with each flush, in the turn in which its frames get their ticks, and when the writer ends. */
   stirs = 0
   onStir: (() => void) | null = null
-  /** Called after each segment that was finished: retention looks at the log. */
-  onRoll: (() => void) | null = null
   /** Called when the writer wants the disk for itself, and when it does no longer. */
   onBusy: ((busy: boolean) => void) | null = null
 
@@ -88,39 +85,51 @@ export class LogWriter {
     owner: Ownership,
     start: WriterStart,
   ) {
-    const { environment, directory, limits, depth, durability, writeDeadlineMs } = settings
+    const { environment, directory, limits, queueBytes, whenFull, depth, durability, writeDeadlineMs } = settings
     const { clock } = environment
-    const fail = (error: unknown) => this.#fail(asFailure(error, directory))
+    const onFailure = (error: unknown) => this.#fail(asFailure(error, directory))
+    const segments = new SegmentSuccession(settings, state, manifests, lsnLease, owner, start, onFailure)
+    const queue = new AppendQueue(limits, queueBytes, whenFull)
+    const backlog = new Backlog(start)
+    const numbering = new FrameNumbering(ticks, lsnLease, start.nextLsn, start.lastTimeTick)
+    const window = new WriteWindow(depth)
+    const acknowledgement = new Acknowledgement(state, segments, queue)
+    const commit = new GroupCommit(queue, backlog, numbering, owner, acknowledgement.buffers, {
+      onFull: (frameLength) => this.#steps.roll(frameLength),
+      onLease: (extended) => this.#steps.lease(extended),
+    })
+    const markers = new DurableMarkers(clock, durability !== 'os', () => this.#writeMarker())
+    const step = new ExclusiveStep(
+      settings,
+      (error) => this.#fail(error),
+      () => this.#onStepEnd(),
+    )
+    const cut = new SegmentCut(directory, segments, window, queue, backlog, numbering)
+    const quiet = this.#quiet
+    const hasFailed = () => this.#failure !== null
+    const parts = { segments, window, backlog, numbering, commit, markers, step, cut, quiet, hasFailed }
     this.#settings = settings
     this.#state = state
-    this.#manifests = manifests
-    this.#segments = new SegmentSuccession(settings, state, manifests, lsnLease, owner, start, fail)
-    this.#queue = new AppendQueue(limits, settings.queueBytes, settings.whenFull)
-    this.#admission = new AppendAdmission(
+    this.#owner = new OwnerCheck(settings, manifests)
+    this.#segments = segments
+    this.#queue = queue
+    this.appends = new AppendAdmission(
       limits,
-      this.#queue,
+      queue,
       () => this.#ended(),
       () => this.#schedule(),
     )
-    this.#backlog = new Backlog(start)
-    this.#numbering = new FrameNumbering(ticks, lsnLease, start.nextLsn, start.lastTimeTick)
-    this.#window = new WriteWindow(depth)
-    this.#deadline = new WriteDeadline(clock, writeDeadlineMs, this.#window, () => this.#onLateWrite())
-    this.#acknowledgement = new Acknowledgement(state, this.#segments, this.#queue)
-    this.#commit = new GroupCommit(this.#queue, this.#backlog, this.#numbering, owner, this.#acknowledgement.buffers, {
-      onFull: (frameLength) => this.#step.run(this.#roll(frameLength)),
-      onLease: (extended) => this.#step.run(this.#cut.whenSpace(extended)),
-    })
-    this.#markers = new DurableMarkers(clock, durability !== 'os', () => this.#writeMarker())
-    this.#step = new ExclusiveStep(
-      settings,
-      (error) => this.#fail(error),
-      () => {
-        this.#quiet.announce()
-        this.#pump()
-      },
-    )
-    this.#cut = new SegmentCut(directory, this.#segments, this.#window, this.#queue, this.#backlog, this.#numbering)
+    this.#backlog = backlog
+    this.#numbering = numbering
+    this.#commit = commit
+    this.#window = window
+    this.#deadline = new WriteDeadline(clock, writeDeadlineMs, window, () => this.#steps.lateWrite())
+    this.#acknowledgement = acknowledgement
+    this.#markers = markers
+    this.#step = step
+    this.#cut = cut
+    this.#steps = new SegmentSteps(parts)
+    this.#watermark = new Watermark(segments, window, backlog, numbering)
     if (this.#backlog.owesRecovery) this.#schedule()
   }
 
@@ -135,26 +144,16 @@ export class LogWriter {
 
   // --- appending -------------------------------------------------------------------------------------------------
 
-  append(records: readonly RecordInput[], options: AppendRecordsOptions | undefined): Promise<AppendResult> {
-    return this.#admission.append(records, options)
-  }
-
-  appendBody(
-    body: ReceivedBody,
-    nodeSection: Buffer | null,
-    options: AppendOptions | undefined,
-  ): Promise<AppendResult> {
-    return this.#admission.appendBody(body, nodeSection, options)
-  }
-
-  appendTick(signal: AbortSignal | undefined): Promise<bigint> {
-    return this.#admission.appendTick(signal)
-  }
-
+  /** Why nothing is admitted any more. */
   #ended(): TidelogError | null {
     if (this.#failure !== null) return notWritten(this.#failure)
     if (this.#closing !== null) return new TidelogError('CLOSED', 'the log is closed', { outcome: 'not-written' })
     return null
+  }
+
+  /** Called after each segment that was finished: retention looks at the log. */
+  set onRoll(listener: () => void) {
+    this.#steps.onRoll = listener
   }
 
   // --- what others look at ---------------------------------------------------------------------------------------
@@ -174,11 +173,8 @@ export class LogWriter {
    */
   look(): void {
     if (this.#failure !== null || this.#closing !== null) return
-    try {
-      if (this.#manifests.isNewest() === false) this.#fail(this.#overtaken())
-    } catch (error) {
-      this.#fail(asFailure(error, this.#settings.directory))
-    }
+    const overtaken = this.#owner.overtaken()
+    if (overtaken != null) this.#fail(overtaken)
   }
 
   get activeBytes(): number {
@@ -199,7 +195,7 @@ export class LogWriter {
   statistics(): WriterStatistics {
     return {
       ...this.#acknowledgement.counts,
-      rolls: this.#rolls,
+      rolls: this.#steps.rolls,
       cuts: this.#cut.cuts,
       waitingBytes: this.#queue.waitingBytes,
       heldBytes: this.#queue.heldBytes,
@@ -212,15 +208,7 @@ export class LogWriter {
    * above 0: a tick that this log's oracle gave at any time before, in the place of a fresh one.
    */
   watermark(shared = 0n): bigint {
-    const { moving, uncutTick } = this.#backlog
-    const oldest = moving[0]?.header ?? this.#window.oldest?.frames[0]?.header
-    let tick: bigint | null
-    if (oldest !== undefined) tick = oldest.baseTimeTick - 1n
-    else if (uncutTick !== null) tick = uncutTick - 1n
-    else if (this.#failure !== null || this.#closing !== null) tick = this.#segments.durable.lastTimeTick
-    else tick = shared > 0n ? shared : this.#numbering.now()
-    if (tick !== null && tick > this.#lastWatermark) this.#lastWatermark = tick
-    return this.#lastWatermark
+    return this.#watermark.read(this.#failure !== null || this.#closing !== null, shared)
   }
 
   // --- writing ---------------------------------------------------------------------------------------------------
@@ -238,15 +226,11 @@ export class LogWriter {
   /** What comes next. Called whenever a flush or a step has ended, and when something was admitted. */
   #pump(): void {
     while (!this.#step.isRunning && this.#failure === null) {
-      if (this.#stuck) {
-        this.#stuck = false
-        this.#step.run(this.#cutStuck())
-        return
-      }
+      if (this.#steps.cutIfStuck()) return
       if (this.#cut.isDiskFull && this.#queue.isEmpty) return
       const { carryOver } = this.#backlog
       if (carryOver !== null) {
-        this.#step.run(this.#runCarryOver(carryOver))
+        this.#steps.carryOver(carryOver)
         return
       }
       if (this.#commit.isEmpty) {
@@ -256,7 +240,7 @@ export class LogWriter {
       if (!this.#window.mayLeave(this.#queue.waitingBytes)) return
       const { active } = this.#segments
       if (active === null) {
-        this.#step.run(this.#begin())
+        this.#steps.begin()
         return
       }
       const flush = this.#commit.next(active, this.#nowMs())
@@ -286,19 +270,13 @@ export class LogWriter {
   /** Acknowledges the flushes that are durable, in order, when no newer owner was seen. */
   #complete(): void {
     if (this.#failure !== null || !this.#window.hasFinished) return
-    let newest: boolean | undefined
-    try {
-      newest = this.#manifests.isNewest()
-    } catch (error) {
-      this.#fail(asFailure(error, this.#settings.directory))
+    const overtaken = this.#owner.overtaken()
+    if (overtaken === undefined) {
+      void this.#owner.known().then(() => this.#complete())
       return
     }
-    if (newest === undefined) {
-      void this.#manifests.linked().then(() => this.#complete())
-      return
-    }
-    if (!newest) {
-      this.#fail(this.#overtaken())
+    if (overtaken !== null) {
+      this.#fail(overtaken)
       return
     }
     const finished = this.#window.takeFinished()
@@ -310,51 +288,14 @@ export class LogWriter {
     this.#pump()
   }
 
+  #onStepEnd(): void {
+    this.#quiet.announce()
+    this.#pump()
+  }
+
   #stir(): void {
     this.stirs++
     this.onStir?.()
-  }
-
-  // --- steps that no flush may overtake --------------------------------------------------------------------------
-
-  async #runCarryOver(carryOver: CarryOver): Promise<void> {
-    await this.#cut.whenSpace(this.#segments.carryOver(carryOver))
-    if (this.#segments.active === null) return
-    this.#backlog.carriedOver()
-    this.#markers.entered(true)
-  }
-
-  async #begin(): Promise<void> {
-    const { moving } = this.#backlog
-    const baseLsn = moving[0]?.header.baseLsn ?? this.#numbering.nextLsn
-    await this.#cut.whenSpace(this.#segments.begin(baseLsn, this.#commit.firstBytes, moving.length > 0))
-    if (this.#segments.active !== null) this.#backlog.cutPublished()
-  }
-
-  async #roll(frameLength: number): Promise<void> {
-    const drained = async (): Promise<boolean> => {
-      await this.#drained()
-      return this.#failure === null && !this.#stuck
-    }
-    await this.#cut.whenSpace(
-      this.#segments.roll(this.#numbering.nextLsn, frameLength, drained).then((rolled) => {
-        if (!rolled) return
-        this.#rolls++
-        this.onRoll?.()
-      }),
-    )
-  }
-
-  async #cutStuck(): Promise<void> {
-    this.#cut.forStuckWrite()
-    await this.#begin()
-  }
-
-  /** Settles when nothing is in flight, when everything has failed, or when a write is stuck. */
-  async #drained(): Promise<void> {
-    this.#draining = true
-    while (!this.#window.isEmpty && this.#failure === null && !this.#stuck) await this.#quiet.next()
-    this.#draining = false
   }
 
   // --- failures --------------------------------------------------------------------------------------------------
@@ -368,24 +309,6 @@ export class LogWriter {
     this.#cut.forSpace(flush, error.bytesWritten, error)
     this.#quiet.announce()
     this.#schedule()
-  }
-
-  /** False: a step is under way that does not wait for this write. */
-  #onLateWrite(): boolean {
-    if (!this.#step.isRunning) {
-      this.#step.run(this.#cutStuck())
-      return true
-    }
-    if (!this.#draining) return false
-    this.#stuck = true
-    this.#quiet.announce()
-    return true
-  }
-
-  /** Why the own manifest is not the newest any more. */
-  #overtaken(): TidelogError {
-    const { environment, directory } = this.#settings
-    return isGone(environment.disk, directory) ? directoryGone(directory) : fencedAway(directory)
   }
 
   /** Final. What is under way may be in the log or not; what waits is not. */

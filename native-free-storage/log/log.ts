@@ -228,7 +228,7 @@ export class Log implements AsyncDisposable {
    */
   append(records: readonly RecordInput[], options?: AppendRecordsOptions): Promise<AppendResult> {
     const { writer } = this.#parts
-    return writer === null ? Promise.reject(readOnly('append')) : writer.append(records, options)
+    return writer === null ? Promise.reject(readOnly('append')) : writer.appends.append(records, options)
   }
 
   /** Appends a body that a client encoded, as it is. `head` proves that it was checked. Errors as `append`. */
@@ -240,7 +240,7 @@ export class Log implements AsyncDisposable {
       stamps.length === 0 && voids.length === 0
         ? null
         : encodeNodeSection({ recordCount: body.head.recordCount, stamps, voids })
-    return writer.appendBody(body, node, options)
+    return writer.appends.appendBody(body, node, options)
   }
 
   /**
@@ -250,7 +250,7 @@ export class Log implements AsyncDisposable {
    */
   appendTick(options: Pick<AppendOptions, 'signal'> = {}): Promise<bigint> {
     const { writer } = this.#parts
-    return writer === null ? Promise.reject(readOnly('append')) : writer.appendTick(options.signal)
+    return writer === null ? Promise.reject(readOnly('append')) : writer.appends.appendTick(options.signal)
   }
 
   /**
@@ -417,7 +417,7 @@ export class Log implements AsyncDisposable {
       get isIdle() {
         return writer.isQuiet && state.durableEnd !== null
       },
-      appendTick: () => writer.appendTick(undefined),
+      appendTick: () => writer.appends.appendTick(undefined),
     })
   }
 

@@ -6,6 +6,7 @@ const gone = /which was acknowledged or read, is gone|(SEGMENT_MISSING|FRAME_DAM
 const writer = 'log/log-writer.ts'
 const window = 'log/write-window.ts'
 const cut = 'log/segment-cut.ts'
+const steps = 'log/segment-steps.ts'
 const succession = 'log/segment-succession.ts'
 const manifestStore = 'log/manifest-store.ts'
 
@@ -116,7 +117,7 @@ export const mutantsOfWriter: Readonly<Record<string, Mutant>> = {
   },
   'skips-generation-check': {
     says: 'it skips the generation check before an acknowledgement',
-    edits: [{ file: writer, replace: 'newest = this.#manifests.isNewest()', by: 'newest = true' }],
+    edits: [{ file: 'log/owner-check.ts', replace: 'newest = this.#manifests.isNewest()', by: 'newest = true' }],
     hunt: { kind: 'rivals' },
     within: 400,
     shows: /is gone|was given twice|and is \d+|got the tick/,
@@ -202,9 +203,9 @@ export const mutantsOfWriter: Readonly<Record<string, Mutant>> = {
     says: 'it waits for a write for ever',
     edits: [
       {
-        file: writer,
-        replace: 'if (!this.#step.isRunning) {\n      this.#step.run(this.#cutStuck())\n      return true',
-        by: 'if (!this.#step.isRunning) {\n      return false',
+        file: steps,
+        replace: 'if (!this.#parts.step.isRunning) {\n      this.#cutStuck()\n      return true',
+        by: 'if (!this.#parts.step.isRunning) {\n      return false',
       },
     ],
     hunt: { kind: 'no answer' },
@@ -220,9 +221,9 @@ export const mutantsOfWriter: Readonly<Record<string, Mutant>> = {
         by: 'this.#backlog.move(this.#leaveWindow())\n    const { position, chain } = this.#segments.durable\n    this.#segments.active!.writer.rewind(position, chain)',
       },
       {
-        file: writer,
-        replace: 'this.#cut.forStuckWrite()\n    await this.#begin()',
-        by: 'this.#cut.forStuckWrite()',
+        file: steps,
+        replace: 'this.#parts.cut.forStuckWrite()\n      await this.#begin()',
+        by: 'this.#parts.cut.forStuckWrite()',
       },
       {
         file: 'segment/segment-writer.ts',

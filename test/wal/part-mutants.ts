@@ -37,7 +37,7 @@ export const partMutants: Readonly<Record<string, PartMutant>> = {
     says: 'the watermark passes records whose write is under way',
     edits: [
       {
-        file: 'native-free-storage/log/log-writer.ts',
+        file: 'native-free-storage/log/watermark.ts',
         replace: 'if (oldest !== undefined) tick = oldest.baseTimeTick - 1n',
         by: 'if (oldest !== undefined) tick = this.#numbering.now()',
       },
