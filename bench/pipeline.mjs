@@ -66,7 +66,7 @@ export const pipeline = {
       rows,
       notes: [
         'a call: records of one append. ratio: the median of the rounds, each against the engine beside it.',
-        'With a key each append is a frame of the state: the engine beside it appends the same records without one.',
+        'With a key each record is looked up and remembered: the engine beside it appends the same records without one.',
       ],
     })
   },
