@@ -249,9 +249,10 @@ export class SegmentSuccession {
         })
       }
       while (this.#publishing) await this.settled()
-      // The indexes before the manifest: a log that was closed has all of them.
+      // The indexes and their names before the manifest: a log that was closed has all of them.
       this.#tidying.add(() => this.#tidy(entry, writer, end))
       await this.#tidying.finishAll()
+      await this.#state.environment.disk.syncDirectory(this.#state.directory)
       await this.#publishClosed(entry, end.position, end.chain, nextLsn)
     } catch (error) {
       await writer.file.close().catch(() => {})
