@@ -6,27 +6,26 @@ import type { CompactionReport } from '../compaction/compaction-report.ts'
 import { LogCompaction } from '../compaction/log-compaction.ts'
 import { isDiskError } from '../disk/disk.ts'
 import type { Lock } from '../disk/lock-file.ts'
-import type { Timer } from '../environment.ts'
-import { assert, type StorageErrorCode, TidelogError } from '../errors.ts'
+import { type StorageErrorCode, TidelogError } from '../errors.ts'
 import type { RecordInput } from '../format/body-plan.ts'
 import { encodeNodeSection, type Stamp } from '../format/node-section.ts'
 import type { FilePool } from '../segment/file-pool.ts'
-import { SegmentFiles } from '../segment/segment-file.ts'
 import { diskErrorOf } from './append-errors.ts'
 import type { AppendOptions, AppendRecordsOptions } from './append-options.ts'
 import type { LeaseFile } from './lease-file.ts'
 import { checkRetention, type LogDurability, type RetentionLimits } from './log-options.ts'
 import type { LogState } from './log-state.ts'
-import type { SegmentEntry } from './log-view.ts'
 import type { LogWriter } from './log-writer.ts'
 import type { ManifestStore } from './manifest-store.ts'
 import type { AppendResult, ReceivedBody } from './pending-frame.ts'
 import type { ReadOptions } from './read-options.ts'
 import { readLog } from './reader.ts'
 import type { LogRecord, RecordFrame } from './record-frame.ts'
+import { Retention } from './retention.ts'
 import { type FramePlace, SnapshotFiles } from './snapshot-files.ts'
-import { type TickOracle, tickToMs } from './tick-oracle.ts'
+import type { TickOracle } from './tick-oracle.ts'
 import { TickPersistence } from './tick-persistence.ts'
+import { Truncation } from './truncation.ts'
 import { emptyStatistics, type WriterStatistics } from './writer-statistics.ts'
 
 export interface LogStatus {
@@ -83,23 +82,15 @@ export interface LogParts {
   persistTicksMs: number | undefined
 }
 
-/** How often retention by age looks at the log when nothing else makes it. */
-const RETENTION_INTERVAL_MS = 10_000
-/** Segments that one manifest retires. */
-const RETIRED_MAX = 4_096
-
 export class Log implements AsyncDisposable {
   readonly #parts: LogParts
   readonly #state: LogState
-  #retention: RetentionLimits
-  #retentionTimer: Timer | null = null
-  #retaining: Promise<void> | null = null
-  #truncating: Promise<void> = Promise.resolve()
+  /** Null, as retention and compaction: of a log that is opened read-only. */
+  readonly #truncation: Truncation | null
+  readonly #retention: Retention | null
   #closing: Promise<void> | null = null
-  #floor: ((lsn: number) => number) | null = null
   /** State of somebody above, kept beside the log. */
   readonly snapshots: SnapshotFiles
-  readonly #bytesOf = new WeakMap<SegmentEntry, number>()
   readonly #compaction: LogCompaction | null
   readonly #tickPersistence: TickPersistence | null = null
 
@@ -107,19 +98,19 @@ export class Log implements AsyncDisposable {
     this.#parts = parts
     this.#state = parts.state
     this.snapshots = this.#openSnapshots()
-    this.#retention = parts.retention
+    const { writer, manifests, persistTicksMs } = parts
+    this.#truncation = manifests === null ? null : new Truncation(parts.state, manifests)
+    this.#retention = writer === null ? null : this.#openRetention(writer, parts.retention)
     this.#compaction = this.#openCompaction()
-    const { writer, persistTicksMs } = parts
     if (writer !== null) {
       writer.onRoll = () => {
-        this.#retain()
+        this.#retention?.notice()
         this.#compaction?.notice()
       }
       writer.onBusy = (busy) => this.#compaction?.setBusy(busy)
       if (persistTicksMs !== undefined) this.#tickPersistence = this.#persistTicks(writer, persistTicksMs)
     }
     this.#compaction?.notice()
-    this.#armRetention()
   }
 
   get directory(): string {
@@ -294,7 +285,7 @@ export class Log implements AsyncDisposable {
    * removed. Nothing at or above `lsn` is touched. Idempotent. INVALID_ARGUMENT above `nextLsn`, READ_ONLY, FENCED.
    */
   truncateBefore(lsn: number): Promise<void> {
-    if (this.#parts.manifests === null) return Promise.reject(readOnly('truncate'))
+    if (this.#truncation === null) return Promise.reject(readOnly('truncate'))
     if (!Number.isSafeInteger(lsn) || lsn < 0 || lsn > this.nextLsn) {
       return Promise.reject(
         new TidelogError(
@@ -305,7 +296,7 @@ export class Log implements AsyncDisposable {
       )
     }
     if (this.#closing !== null) return Promise.reject(new TidelogError('CLOSED', 'the log is closed'))
-    return this.#alone(() => this.#truncate(lsn)).catch((error: unknown) => {
+    return this.#truncation.before(lsn).catch((error: unknown) => {
       throw asStorageError(error, this.directory)
     })
   }
@@ -315,27 +306,26 @@ export class Log implements AsyncDisposable {
    * what `floor` answers for the LSN that it was to go to. It must not throw. Null: nobody does.
    */
   setTruncationFloor(floor: ((lsn: number) => number) | null): void {
-    this.#floor = floor
+    if (this.#truncation !== null) this.#truncation.floor = floor
   }
 
   /** Replaces the limits; they are applied in the background. */
   setRetention(limits: RetentionLimits): void {
-    this.#retention = checkRetention(limits)
-    this.#armRetention()
-    this.#retain()
+    const checked = checkRetention(limits)
+    this.#retention?.setLimits(checked)
   }
 
   /** Settles when retention has nothing more to remove for now. */
   async applyRetention(): Promise<void> {
-    this.#retain()
-    await this.#retaining
+    this.#retention?.notice()
+    await this.#retention?.settled()
   }
 
   statistics(): LogStatistics {
     const { writer, pool } = this.#parts
     const prepared = pool?.statistics()
     let bytes = writer?.activeBytes ?? 0
-    for (const entry of this.#state.segments) bytes += entry.end?.position ?? this.#bytesOf.get(entry) ?? 0
+    for (const entry of this.#state.segments) bytes += entry.end?.position ?? this.#retention?.knownBytes(entry) ?? 0
     return {
       ...(writer?.statistics() ?? emptyStatistics),
       segments: this.#state.segments.length,
@@ -358,7 +348,7 @@ export class Log implements AsyncDisposable {
 
   async #close(): Promise<void> {
     const { writer, ticks, lease, pool, lock, manifests } = this.#parts
-    this.#retentionTimer?.cancel()
+    this.#retention?.stop()
     this.#tickPersistence?.stop()
     const compaction = this.#compaction?.stop()
     let failure: unknown = null
@@ -371,8 +361,8 @@ export class Log implements AsyncDisposable {
     }
     await attempt(writer?.close())
     await attempt(compaction)
-    await attempt(this.#retaining ?? undefined)
-    await attempt(this.#truncating)
+    await attempt(this.#retention?.settled())
+    await attempt(this.#truncation?.settled())
     await attempt(this.snapshots.settled())
     manifests?.stop()
     await attempt(manifests?.settled())
@@ -385,24 +375,25 @@ export class Log implements AsyncDisposable {
     if (failure !== null) throw asStorageError(failure, this.directory)
   }
 
-  /** Truncations, and the switches of compaction, one after the other. */
-  #alone<T>(step: () => Promise<T>): Promise<T> {
-    const run = this.#truncating.then(step)
-    this.#truncating = run.then(
-      () => {},
-      () => {},
-    )
-    return run
+  #openRetention(writer: LogWriter, limits: RetentionLimits): Retention {
+    const log = {
+      get activeBytes() {
+        return writer.activeBytes
+      },
+      truncateBefore: (lsn: number) => this.truncateBefore(lsn),
+    }
+    return new Retention(this.#state, log, limits)
   }
 
   #openCompaction(): LogCompaction | null {
     const { state, manifests, writer, compaction } = this.#parts
-    if (manifests === null || writer === null || compaction === null) return null
+    const truncation = this.#truncation
+    if (manifests === null || truncation === null || writer === null || compaction === null) return null
     return new LogCompaction({
       state,
       manifests,
       settings: compaction,
-      alone: (step) => this.#alone(step),
+      alone: (step) => truncation.alone(step),
       refusal: () => writer.failure,
     })
   }
@@ -447,113 +438,6 @@ export class Log implements AsyncDisposable {
       return { lastLsn, baseTimeTick, bodyHash }
     }
     return null
-  }
-
-  async #truncate(asked: number): Promise<void> {
-    const { manifests } = this.#parts
-    assert(manifests !== null, 'only a writer truncates')
-    const lsn = this.#floor === null ? asked : Math.min(asked, this.#floor(asked))
-    if (lsn <= this.#state.firstLsn) return
-    while (true) {
-      await manifests.settled()
-      const { segments } = this.#state
-      // The segment that the manifest names as the tail stays, although a roll has left it: when its change of the manifest
-      // has failed (a full disk delays it), the next open begins there. The last segment stays: numbering goes on behind it.
-      const tailId = manifests.content.tail?.id
-      const mayGo = ({ id }: SegmentEntry, next: SegmentEntry | undefined): boolean =>
-        id !== tailId && next !== undefined && next.baseLsn <= lsn
-      let gone = 0
-      while (gone < RETIRED_MAX && gone < segments.length && mayGo(segments[gone]!, segments[gone + 1])) gone++
-      const retired = segments.slice(0, gone).map(({ id, baseLsn }) => ({ id, baseLsn }))
-      const first = segments[gone]
-      await manifests.publish((content) => ({
-        ...content,
-        firstLsn: Math.max(content.firstLsn, lsn),
-        firstSegment: first === undefined ? content.firstSegment : { id: first.id, baseLsn: first.baseLsn },
-        retired: [...content.retired, ...retired],
-      }))
-      const removed = new Set(segments.slice(0, gone))
-      this.#state.setFirstLsn(lsn)
-      this.#state.setSegments(this.#state.segments.filter((segment) => !removed.has(segment)))
-      this.#state.announce()
-      if (removed.size === 0) return
-      await this.#unlinkRetired([...removed])
-      const ids = new Set(retired.map(({ id }) => id))
-      await manifests.publish((content) => ({ ...content, retired: content.retired.filter(({ id }) => !ids.has(id)) }))
-      if (gone < RETIRED_MAX) return
-    }
-  }
-
-  async #unlinkRetired(segments: readonly SegmentEntry[]): Promise<void> {
-    const { disk } = this.#state.environment
-    for (const { name } of segments) {
-      for (const file of [name, name.replace(/\.seg$/, '.idx')]) {
-        await disk.unlink(`${this.directory}/${file}`).catch(() => {})
-      }
-    }
-    await disk.syncDirectory(this.directory)
-  }
-
-  #armRetention(): void {
-    if (this.#retentionTimer !== null || this.#retention.ageMs === undefined || this.readOnly) return
-    this.#retentionTimer = this.#state.environment.clock.after(RETENTION_INTERVAL_MS, () => {
-      this.#retentionTimer = null
-      if (this.#closing !== null) return
-      this.#retain()
-      this.#armRetention()
-    })
-  }
-
-  #retain(): void {
-    if (this.#retaining !== null || this.readOnly || this.#closing !== null) return
-    if (this.#retention.bytes === undefined && this.#retention.ageMs === undefined) return
-    this.#retaining = this.#applyRetention()
-      .catch(() => {
-        // What stands in its way (a damaged header, a full disk) is met and told by readers and writers.
-      })
-      .finally(() => {
-        this.#retaining = null
-      })
-  }
-
-  async #applyRetention(): Promise<void> {
-    const { bytes: bytesMax, ageMs } = this.#retention
-    const { segments, environment } = this.#state
-    let keepFrom = 0
-    if (bytesMax !== undefined) {
-      let sum = this.#parts.writer?.activeBytes ?? 0
-      keepFrom = segments.length - 1
-      while (keepFrom > 0) {
-        sum += await this.#fileBytes(segments[keepFrom - 1]!)
-        if (sum > bytesMax) break
-        keepFrom--
-      }
-    }
-    if (ageMs !== undefined) {
-      const files = new SegmentFiles(environment, this.directory, this.#state)
-      const oldestMs = environment.clock.nowMs() - ageMs
-      // The header of the next segment bounds the ticks of this one from above.
-      while (keepFrom < segments.length - 1) {
-        const next = await files.header(segments[keepFrom + 1]!)
-        if (next.baseTimeTick === 0n || tickToMs(next.baseTimeTick) >= oldestMs) break
-        keepFrom++
-      }
-    }
-    const first = segments[keepFrom]
-    if (keepFrom > 0 && first !== undefined && this.#closing === null) await this.truncateBefore(first.baseLsn)
-  }
-
-  async #fileBytes(entry: SegmentEntry): Promise<number> {
-    const known = entry.end?.position ?? this.#bytesOf.get(entry)
-    if (known !== undefined) return known
-    const file = await this.#state.environment.disk.open(`${this.directory}/${entry.name}`, 'read')
-    try {
-      const bytes = await file.size()
-      this.#bytesOf.set(entry, bytes)
-      return bytes
-    } finally {
-      await file.close()
-    }
   }
 }
 

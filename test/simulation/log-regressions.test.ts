@@ -335,3 +335,30 @@ it('a sync that drops what was acknowledged at level os, and the process dies be
   }
   expect(dropped).toBeGreaterThan(0)
 })
+
+it('a truncated segment whose file cannot be removed is removed by the next open, and is not taken for a strange one', async () => {
+  const disk = newDisk({ names: 'strict', seed: 1 })
+  const session = new Session(disk, ways[0]!, 1)
+  await session.open({ segmentBytes: 16_384 })
+  for (let i = 0; i < 9; i++) await session.submit(6_000)
+  const segments = () => session.disk.paths().filter((path) => /log\/\d{20}-[0-9a-f]{16}\.seg$/.test(path))
+  const before = segments().length
+  let refused = 0
+  const heal = disk.inject(({ kind, path }) => {
+    if (kind !== 'unlink' || !path.endsWith('.seg')) return undefined
+    refused++
+    return { fail: 'EIO' }
+  })
+  session.ledger.askedFirstLsn = 4
+  await session.log.truncateBefore(4)
+  expect(refused).toBeGreaterThan(0)
+  expect(segments()).toHaveLength(before)
+  heal()
+  await session.close()
+  await session.open({ segmentBytes: 16_384 })
+  await session.close()
+  expect(segments()).toHaveLength(before - refused)
+  expect(session.disk.paths().filter((path) => path.includes('/quarantine/'))).toEqual([])
+  await readBack(session)
+  disk.powerLoss()
+})

@@ -239,7 +239,7 @@ export const mutantsOfWriter: Readonly<Record<string, Mutant>> = {
     says: 'it unlinks what is truncated away before the manifest says so',
     edits: [
       {
-        file: 'log/log.ts',
+        file: 'log/truncation.ts',
         replace: 'const first = segments[gone]\n',
         by: 'const first = segments[gone]\n      await this.#unlinkRetired(segments.slice(0, gone))\n',
       },
