@@ -261,11 +261,16 @@ export class LogVerifier {
 
   /**
    * A crash between seals and indexes leaves the newest sealed segments of a log that was not closed without, and a power
-   * loss may take the name of an index that was written: the next roll is the first to sync the directory behind it.
+   * loss may take the name of an index that was written: the next roll is the first to sync the directory behind it. An
+   * owner that finds such a log calls its tail closed before it makes what is missing.
    */
   #mayLackIndex(segment: SurveyedSegment): boolean {
     const { manifest, segments, others } = this.#survey
-    if (manifest?.tail == null || manifest.tail.closed) return false
+    if (manifest?.tail == null) return false
+    const { id, closed } = manifest.tail
+    const tail = segments.find((known) => known.id === id)?.header
+    const byItsWriter = tail?.ownerTerm === manifest.ownerTerm && tail.incarnation === manifest.incarnation
+    if (closed && byItsWriter) return false
     const newest = [...segments, ...others].slice(-UNINDEXED_SEGMENTS_MAX - 1)
     return newest.some(({ id }) => id === segment.id)
   }

@@ -91,6 +91,6 @@ export const headerSchemas: ReadonlyMap<number, HeaderSchema> = new Map<number, 
   // Ours: `begin` is the LSN of the transaction's begin, `hash` what folds the LSNs of its records, `all` every open one.
   [MessageType.beginTxn, { keepalive_milliseconds: int64 }],
   [MessageType.commitTxn, { begin: int64, bodies: uint64, hash: uint64 }],
-  [MessageType.rollbackTxn, { begin: int64, all: bool }],
+  [MessageType.rollbackTxn, { begin: int64, all: bool, expired: bool }],
   [MessageType.producerEpoch, { name: string, epoch: uint64, producer: int64 }],
 ])

@@ -37,6 +37,8 @@ export interface CommitEffect extends RowEffect {
 export interface RollbackEffect extends RowEffect {
   readonly kind: 'rollback'
   readonly transaction: number | null
+  /** By its lease, not by its caller. */
+  readonly expired: boolean
 }
 
 /** An exclusive message: transactions open on its vchannel end, on the empty one all of the pchannel. */

@@ -161,7 +161,8 @@ function effectOfType(rows: Rows, row: number, type: number): Effect | null {
     case MessageType.rollbackTxn: {
       const all = field(rows, row, 'all') === true
       const transaction = all ? null : integer(rows, row, 'begin')
-      return { kind: 'rollback', row, vchannel: rows.vchannel(row), transaction }
+      const expired = field(rows, row, 'expired') === true
+      return { kind: 'rollback', row, vchannel: rows.vchannel(row), transaction, expired }
     }
     case MessageType.producerEpoch: {
       const name = field(rows, row, 'name')

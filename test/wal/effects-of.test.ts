@@ -47,8 +47,8 @@ describe('the effects of records', () => {
     const expected: Effect[] = [
       { kind: 'begin', row: 0, vchannel: 'a', keepaliveMs: 500 },
       { kind: 'commit', row: 1, vchannel: 'a', transaction: 7, bodies: 3, hash: 2n ** 63n + 5n },
-      { kind: 'rollback', row: 2, vchannel: 'b', transaction: 9 },
-      { kind: 'rollback', row: 3, vchannel: '', transaction: null },
+      { kind: 'rollback', row: 2, vchannel: 'b', transaction: 9, expired: false },
+      { kind: 'rollback', row: 3, vchannel: '', transaction: null, expired: false },
       { kind: 'epoch', row: 4, vchannel: 'c', name: 'p', producer: null, epoch: 4 },
       { kind: 'epoch', row: 5, vchannel: 'c', name: 'p', producer: 11, epoch: 5 },
       { kind: 'exclusive', row: 6, vchannel: 'd', type: MessageType.dropCollection },

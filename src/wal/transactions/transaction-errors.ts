@@ -3,7 +3,7 @@ import { TidelogError } from '../../errors.ts'
 import type { WalError } from '../types.ts'
 import type { EndedTransaction } from './transaction-table.ts'
 
-/** Why the node has written a rollback: the log does not say. */
+/** Why the node has written a rollback. Of these the log says `expired` alone. */
 export type RollbackReason = 'caller' | 'expired' | 'failed' | 'closed'
 
 type Code =
@@ -36,7 +36,7 @@ export function endedError(
     const message = `${name} was ended by the message ${where}, which takes its vchannel exclusively`
     return transactionError('TRANSACTION_ABORTED', message)
   }
-  if (reason === 'expired') {
+  if (ended.outcome === 'expired') {
     const message = `${name} was rolled back ${where}: it was not used for longer than its keepalive, or open for longer than transactions may be`
     return transactionError('TRANSACTION_EXPIRED', message)
   }

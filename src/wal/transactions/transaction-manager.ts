@@ -46,8 +46,9 @@ export interface TransactionStatistics {
 
 /** The longest keepalive: a day. */
 export const KEEPALIVE_MS_MAX = 86_400_000
-/** A rollback that was not written is tried again after so long, while the log takes appends. */
+/** A rollback that was not written is tried again after so long, each time twice as long, while the log may take it. */
 const RETRY_MS = 1_000
+const RETRY_MS_MAX = 60_000
 /** How long a close waits for rollbacks; an opening writes those that are left. */
 const CLOSE_WAIT_MS = 5_000
 
@@ -57,6 +58,8 @@ interface Leased {
   /** Of the commit or the rollback that is under way. */
   ending: Promise<ControlPlace> | null
   reason: RollbackReason | null
+  /** Until the next attempt to write its rollback. */
+  retryMs: number
 }
 
 export class TransactionManager {
@@ -104,7 +107,7 @@ export class TransactionManager {
     }
     const records: RecordInput[] = []
     for (const { vchannel, transaction } of this.#table.openTransactions())
-      records.push(rollbackOf(vchannel, transaction))
+      records.push(rollbackOf(vchannel, transaction, false))
     const frames: Promise<unknown>[] = []
     for (let from = 0; from < records.length; from += CONTROL_RECORDS_MAX) {
       frames.push(this.#appender.appendControl(records.slice(from, from + CONTROL_RECORDS_MAX)))
@@ -259,7 +262,7 @@ export class TransactionManager {
   async #writeRollback(leased: Leased): Promise<ControlPlace> {
     const { session } = leased
     try {
-      return await this.#write(leased, rollbackOf(session.vchannel, session.id))
+      return await this.#write(leased, rollbackOf(session.vchannel, session.id, leased.reason === 'expired'))
     } catch (error) {
       // An exclusive message was first: it has ended as it was to end.
       const ended = this.#table.ended(session.id)
@@ -283,7 +286,10 @@ export class TransactionManager {
         } else {
           session.failure ??= error
           // Of a log that takes nothing more it is left to the next opening.
-          if (error.retriable) this.#arm(leased, RETRY_MS)
+          if (error.retriable) {
+            this.#arm(leased, leased.retryMs)
+            leased.retryMs = Math.min(2 * leased.retryMs, RETRY_MS_MAX)
+          }
         }
       }
       throw error
@@ -377,7 +383,7 @@ export class TransactionManager {
   #began(transaction: number, vchannel: string, keepaliveMs: number): void {
     if (this.#isClosed) return
     const session = new TransactionSession(transaction, vchannel, keepaliveMs, this.#clock.monotonicMs())
-    const leased: Leased = { session, timer: null, ending: null, reason: null }
+    const leased: Leased = { session, timer: null, ending: null, reason: null, retryMs: RETRY_MS }
     this.#leased.set(transaction, leased)
     this.#counts.begun++
     this.#arm(leased, Math.min(keepaliveMs, this.#limits.lifetimeMs))
@@ -402,8 +408,8 @@ export class TransactionManager {
   }
 }
 
-function rollbackOf(vchannel: string, transaction: number): RecordInput {
-  return control(vchannel, MessageType.rollbackTxn, { begin: transaction })
+function rollbackOf(vchannel: string, transaction: number, expired: boolean): RecordInput {
+  return control(vchannel, MessageType.rollbackTxn, { begin: transaction, ...(expired ? { expired } : {}) })
 }
 
 function control(vchannel: string, type: number, fields: Readonly<Record<string, unknown>>): RecordInput {

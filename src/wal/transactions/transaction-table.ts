@@ -26,7 +26,8 @@ export interface OpenTransactionRecord {
   readonly hash: bigint
 }
 
-export type TransactionOutcome = 'committed' | 'rolled-back' | 'exclusive'
+/** `expired`: rolled back, by its lease. */
+export type TransactionOutcome = 'committed' | 'rolled-back' | 'exclusive' | 'expired'
 
 export interface EndedTransaction {
   readonly outcome: TransactionOutcome
@@ -37,7 +38,7 @@ export interface EndedTransaction {
 
 type Changing = { -readonly [K in keyof OpenTransactionRecord]: OpenTransactionRecord[K] }
 
-const OUTCOMES: readonly TransactionOutcome[] = ['committed', 'rolled-back', 'exclusive']
+const OUTCOMES: readonly TransactionOutcome[] = ['committed', 'rolled-back', 'exclusive', 'expired']
 
 export class TransactionTable {
   /** Ascending: begins are applied in LSN order. */
@@ -113,7 +114,7 @@ export class TransactionTable {
         this.#end(effect.transaction, { outcome: 'committed', lsn, timeTick })
         return
       case 'rollback': {
-        const ended: EndedTransaction = { outcome: 'rolled-back', lsn, timeTick }
+        const ended: EndedTransaction = { outcome: effect.expired ? 'expired' : 'rolled-back', lsn, timeTick }
         if (effect.transaction === null) this.#endAll('', ended)
         else if (this.#open.has(effect.transaction)) this.#end(effect.transaction, ended)
         return

@@ -74,7 +74,7 @@ describe('golden states of a WAL, version 1', () => {
     // Compared in the form of today, whatever its version.
     expect(formatHexDump(state.encode())).toBe(formatHexDump(made(description).encode()))
     for (const { outcome, ...ended } of description.state.ended) {
-      const names = ['committed', 'rolled-back', 'exclusive']
+      const names = ['committed', 'rolled-back', 'exclusive', 'expired']
       const { lsn, timeTick, transaction } = ended
       expect(state.transactions.ended(transaction)).toMatchObject({ outcome: names[outcome], lsn, timeTick })
     }

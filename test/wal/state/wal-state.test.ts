@@ -26,7 +26,13 @@ const effect: fc.Arbitrary<Effect> = fc.oneof(
     bodies: number,
     hash: fc.constant(1n),
   }),
-  fc.record({ kind: fc.constant('rollback' as const), row: fc.constant(0), vchannel, transaction: fc.option(number) }),
+  fc.record({
+    kind: fc.constant('rollback' as const),
+    row: fc.constant(0),
+    vchannel,
+    transaction: fc.option(number),
+    expired: fc.boolean(),
+  }),
   fc.record({ kind: fc.constant('exclusive' as const), row: fc.constant(0), vchannel, type: fc.constant(5) }),
   fc.record({
     kind: fc.constant('epoch' as const),

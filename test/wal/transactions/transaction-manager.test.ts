@@ -124,8 +124,12 @@ describe('leases', () => {
     expect(await codeOf(txn.append(payload('2')))).toBe('TRANSACTION_EXPIRED')
     expect(await codeOf(txn.commit())).toBe('TRANSACTION_EXPIRED')
     expect(await log.read()).toEqual([])
-    expect((await replayed(log.store)).ended(txn.id)?.outcome).toBe('rolled-back')
+    expect((await replayed(log.store)).ended(txn.id)?.outcome).toBe('expired')
     expect(log.manager.statistics.expired).toBe(1)
+    // The log says it, so that a restart does not forget it.
+    await log.manager.close()
+    const next = await TransactionLog.open(log.subject)
+    expect(await codeOf(next.manager.commit(txn.id))).toBe('TRANSACTION_EXPIRED')
   })
 
   test('the wall clock does not expire it, and nothing keeps it open longer than the life time', async () => {
@@ -178,6 +182,26 @@ describe('leases', () => {
     await settle()
     expect(log.manager.list()).toEqual([])
     expect((await replayed(log.store)).openCount).toBe(0)
+  })
+
+  test('an expiry that cannot be written is tried again less and less often, and at once when asked', async () => {
+    const log = await TransactionLog.open()
+    const { clock } = log.subject
+    const txn = await log.begin('a', 1_000)
+    const attempts: number[] = []
+    const startedMs = clock.monotonicMs()
+    log.first.before = () => {
+      attempts.push(clock.monotonicMs() - startedMs)
+      throw new TidelogError('DISK_FULL', 'no room', { outcome: 'not-written', retriable: true })
+    }
+    for (let second = 0; second < 300; second++) {
+      await clock.advance(1_000)
+      await settle()
+    }
+    expect(attempts).toEqual([1, 2, 4, 8, 16, 32, 64, 124, 184, 244].map((seconds) => seconds * 1_000))
+    log.first.before = undefined
+    await txn.rollback()
+    expect((await replayed(log.store)).ended(txn.id)?.outcome).toBe('expired')
   })
 })
 

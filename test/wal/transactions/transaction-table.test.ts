@@ -29,6 +29,7 @@ const rollback = (vchannel: string, transaction: number | null): Effect => ({
   row: 0,
   vchannel,
   transaction,
+  expired: false,
 })
 const drop = (vchannel: string): Effect => ({
   kind: 'exclusive',
@@ -155,7 +156,7 @@ describe('TransactionTable', () => {
       [[[2n ** 60n, 'a', 1_000, 2, 20, 5n]], [], []],
       [[[3, 'a', 1_000, 2, 20, 2n ** 64n]], [], []],
       [[[3, 'a', 1_000, 2.5, 20, 5n]], [], []],
-      [[], [[4, 3, 9, 90n]], []],
+      [[], [[4, 4, 9, 90n]], []],
       [[], [[4, 0, 9, -1n]], []],
       [[], [ended, ended], []],
       [[open], [[3, 0, 9, 90n]], []],
