@@ -143,9 +143,10 @@ export class ReceivedFrame {
       }
       if (at !== body.length) throw damaged(wire, 'bytes stand behind its sections')
       for (const [index, name] of head.vchannels.entries()) {
-        if (filter.names.has(name) && sectionAt[index] === -1)
+        if (wire.part === null && filter.names.has(name) && sectionAt[index] === -1)
           throw damaged(wire, `the section of "${name}" is missing`)
       }
+      if (wire.part !== null && wire.sections.length === 0) throw damaged(wire, 'it is a part without a section')
       const node = decodeNodeSection(nodeBytes, wire.recordCount)
       return new ReceivedFrame({ group, wire, body, head, node, sectionAt, messageBytes, filter, place })
     } catch (error) {
@@ -197,8 +198,11 @@ export class ReceivedFrame {
       if (context < 0 || transactions[context] !== transaction) continue
       const type = head.type(row)
       if ((types !== null && !types.has(type)) || isSystemType(type)) continue
-      const vchannel = head.vchannels[head.vchannelIndex(row)]!
+      const section = head.vchannelIndex(row)
+      const vchannel = head.vchannels[section]!
       if ((vchannel !== '' && !names.has(vchannel)) || this.#voids?.isVoid(row)) continue
+      // On another vchannel than its transaction it counts for nothing.
+      if (this.#sectionAt[section] === -1) continue
       rows.push(row)
     }
     return rows

@@ -1,5 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import {
+  bodyLimits,
+  encodeContext,
   hash64,
   loadChecksum,
   openBodyHead,
@@ -30,8 +32,13 @@ const everything: RecordFilter = {
 }
 
 /** The frame as a node sends it: head, node section, and the sections of `names`. */
-function sent(names: readonly string[], nodeSection = Buffer.alloc(0)): { wire: WireFrame; body: Buffer } {
-  const plan = planBody(records)
+function sent(
+  names: readonly string[],
+  nodeSection = Buffer.alloc(0),
+  of: readonly RecordInput[] = records,
+  contexts: readonly Uint8Array[] = [],
+): { wire: WireFrame; body: Buffer } {
+  const plan = planBody(of, bodyLimits, contexts)
   const whole = Buffer.alloc(plan.bodyBytes)
   const bodyHash = writeBody(plan, whole, 0)
   const head = openBodyHead(whole, whole.length, plan.recordCount, bodyHash)
@@ -90,6 +97,20 @@ describe('a received frame', () => {
     voids.writeUInt32LE(1, 4)
     voids[8] = 0b01010
     expect(lsns(read(sent(['a', 'b'], voids)))).toEqual([100, 102, 104])
+  })
+
+  it('gives of a part what stands in the sections that came: others are of no vchannel of its transaction', () => {
+    const inTransaction = records.map((record) => ({ ...record, contextIndex: 0 }))
+    const { wire, body } = sent(['b'], Buffer.alloc(0), inTransaction, [encodeContext({ transaction: 90n })])
+    const part = { transaction: 90, commitLsn: 200, commitTick: 6000n, last: true }
+    const all = read({ wire: { ...wire, kind: 'part', part }, body })
+    expect(lsns(all)).toEqual([101, 103, 104])
+    expect(all.map(({ position }) => position)).toEqual([{ lsn: 200, skip: 1 }, { lsn: 200, skip: 2 }, { lsn: 201 }])
+    const none = {
+      wire: { ...wire, kind: 'part' as const, part, sections: [] },
+      body: body.subarray(0, wire.headLength),
+    }
+    expect(() => read(none)).toThrow(expect.objectContaining({ code: 'FRAME_DAMAGED' }))
   })
 
   it('notices every flipped bit of its body, and every section that is missing or too many', () => {

@@ -194,17 +194,18 @@ export class ServerConsumer {
     }
   }
 
-  /** One part behind: the last one says that it is. */
+  /** One part behind: the last one says that it is. Of each only the section that the transaction is of. */
   async #sendTransaction(step: TransactionStep): Promise<void> {
+    const names = new Set([step.vchannel])
     const part = { transaction: step.transaction, commitLsn: step.lsn, commitTick: step.timeTick, last: false }
     let held: StoreFrame | null = null
     for await (const frame of step.parts) {
       if (this.#stopped) return
-      if (!this.#isWantedPart(frame, step.transaction)) continue
-      if (held !== null) await this.#sendRecords(held, part)
+      if (!this.#isWantedPart(frame, step)) continue
+      if (held !== null) await this.#sendRecords(held, names, part)
       held = frame
     }
-    if (held !== null && !this.#stopped) await this.#sendRecords(held, { ...part, last: true })
+    if (held !== null && !this.#stopped) await this.#sendRecords(held, names, { ...part, last: true })
   }
 
   #createAssembler(): TransactionAssembler {
@@ -225,10 +226,10 @@ export class ServerConsumer {
     if (frame.kind === 'records') {
       if (frame.head === null || frame.lastTimeTick < this.#fromTick || !this.#isWanted(frame)) return
     }
-    await this.#sendRecords(frame, null)
+    await this.#sendRecords(frame, this.#names, null)
   }
 
-  async #sendRecords(frame: StoreFrame, part: TransactionPart | null): Promise<void> {
+  async #sendRecords(frame: StoreFrame, names: ReadonlySet<string>, part: TransactionPart | null): Promise<void> {
     const { id, outbox, metrics, bodyBytesMax } = this.#options
     const pieces: Buffer[] = []
     const sections: number[] = []
@@ -239,7 +240,7 @@ export class ServerConsumer {
       pieces.push(head.bytes, nodeSection)
       bodyLength = head.headLength + nodeSection.length
       for (let index = 0; index < head.vchannelCount; index++) {
-        const bytes = this.#names.has(head.vchannels[index]!) ? frame.section(index) : null
+        const bytes = names.has(head.vchannels[index]!) ? frame.section(index) : null
         if (bytes === null) continue
         sections.push(index)
         const padding = paddedTo8(bytes.length) - bytes.length
@@ -296,7 +297,7 @@ export class ServerConsumer {
     return false
   }
 
-  #isWantedPart(frame: StoreFrame, transaction: number): boolean {
+  #isWantedPart(frame: StoreFrame, { transaction, vchannel }: TransactionStep): boolean {
     const head = frame.head!
     const transactions = transactionsOf(head)
     if (transactions === null) return false
@@ -304,7 +305,7 @@ export class ServerConsumer {
       const context = head.contextIndex(row)
       if (context < 0 || transactions[context] !== transaction) continue
       if (this.#types !== null && !this.#types.has(head.type(row))) continue
-      if (this.#names.has(head.vchannels[head.vchannelIndex(row)]!)) return true
+      if (head.vchannels[head.vchannelIndex(row)] === vchannel) return true
     }
     return false
   }

@@ -1,6 +1,7 @@
 /**
  * The transactions that are open in a stretch of the log, as its frames are met in order: who began, where the bodies
- * stand, who ended. Of those that began before the stretch it knows the bodies in it and whether they ended in it.
+ * stand, who ended. Of those that began before the stretch it knows the bodies in it and whether they ended in it; which
+ * vchannel they are of only their begin says.
  */
 import { TidelogError } from '../../errors.ts'
 import type { StoreFrame } from '../../log-store/log-store.ts'
@@ -14,7 +15,8 @@ import { isBody, Role, roleOf, transactionsOf, voidsOf } from './row-roles.ts'
 
 export interface OpenTransaction extends FrameHolder {
   readonly id: number
-  readonly vchannel: string
+  /** That of its begin. Of one that began before the stretch: that of its bodies, null when they are on several. */
+  vchannel: string | null
   readonly runs: BodyRuns
   /** Bodies met, and `foldLsn` over them; null: not all were met in order. */
   bodies: number
@@ -96,9 +98,8 @@ export class OpenTransactions {
         hasVisible ||= isWanted
         continue
       }
-      const transaction = this.#find(id, vchannel)
-      // On another vchannel than its begin it counts for nothing.
-      if (transaction === undefined || transaction.vchannel !== vchannel) continue
+      const transaction = this.#ofBody(id, vchannel)
+      if (transaction === undefined) continue
       const bodies = met.get(transaction)
       const bytes = head.payloadLength(row) + head.propertiesLength(row) + ROW_BYTES
       transaction.bodies++
@@ -139,8 +140,8 @@ export class OpenTransactions {
   }
 
   /** Whether one that began before the stretch is known to have ended in it. */
-  hasEnded(id: number, vchannel: string): boolean {
-    return this.ended.has(id) || this.endedOn.has(vchannel) || this.endedOn.has('')
+  hasEnded(id: number, vchannel: string | null): boolean {
+    return this.ended.has(id) || this.endedOn.has('') || (vchannel !== null && this.endedOn.has(vchannel))
   }
 
   /** The stretch grows by the one in front of it, which ends where this one begins. */
@@ -154,7 +155,8 @@ export class OpenTransactions {
     }
     for (const [id, transaction] of earlier.open) {
       if (this.hasEnded(id, transaction.vchannel)) {
-        open.delete(id)
+        // Of one whose begin is not known those bodies alone are done with.
+        if (id >= earlier.from) open.delete(id)
         continue
       }
       const later = open.get(id)
@@ -163,6 +165,7 @@ export class OpenTransactions {
         transaction.bodies += later.bodies
         transaction.wanted += later.wanted
         transaction.hash = null
+        if (id < earlier.from && transaction.vchannel !== later.vchannel) transaction.vchannel = null
       }
       open.set(id, transaction)
     }
@@ -172,10 +175,17 @@ export class OpenTransactions {
     this.#from = earlier.from
   }
 
-  #find(id: number, vchannel: string): OpenTransaction | undefined {
+  /** Undefined: the body counts for nothing, as one does on another vchannel than its begin. */
+  #ofBody(id: number, vchannel: string): OpenTransaction | undefined {
     const known = this.open.get(id)
-    if (known !== undefined || id >= this.from || this.hasEnded(id, vchannel)) return known
+    if (id >= this.from) return known?.vchannel === vchannel ? known : undefined
+    if (this.hasEnded(id, vchannel)) return undefined
+    if (known !== undefined) {
+      if (known.vchannel !== vchannel) known.vchannel = null
+      return known
+    }
     const transaction = newTransaction(id, vchannel, false)
+    // Which of them count is seen when they are read again, behind the begin.
     transaction.hash = null
     this.open.set(id, transaction)
     return transaction

@@ -231,10 +231,8 @@ export class TransactionAssembler {
   }
 
   /** Each frame with bodies of the transaction once, by the ranges in which they stand. */
-  async *#readAgain(
-    commit: Commit,
-    { id, vchannel, runs }: OpenTransaction,
-  ): AsyncGenerator<PartRead, void, undefined> {
+  async *#readAgain(commit: Commit, { id, runs }: OpenTransaction): AsyncGenerator<PartRead, void, undefined> {
+    const { vchannel } = commit
     for (const { first, last } of runs) {
       const options: LogStoreReadOptions = {
         from: { lsn: first },

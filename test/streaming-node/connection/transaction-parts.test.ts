@@ -157,6 +157,19 @@ describe('transactions', () => {
     expect(await readAll(served, { types: [40_000] })).toEqual([])
   })
 
+  it('have the section of their vchannel alone: a record of it on another one counts for nothing', async () => {
+    const { script, served } = await start()
+    const [id] = await script.begin(['a'])
+    await script.rows([{ vchannel: 'b', transaction: id! }, { vchannel: 'a', transaction: id! }, { vchannel: 'b' }])
+    await script.rows([{ vchannel: 'b', transaction: id! }])
+    await script.end([{ begin: id!, commit: true }])
+    for (let lsn = 0; lsn <= 4; lsn++) {
+      const frames = (await readAll(served, { from: { lsn } })).map(({ meta, body }) => decodeFrame(meta, body.length))
+      const parts = frames.filter(({ kind }) => kind === 'part')
+      expect(parts.map(({ baseLsn, sections, part }) => [baseLsn, sections.length, part!.last])).toEqual([[1, 1, true]])
+    }
+  })
+
   it('stop for want of credit between two parts, and go on', async () => {
     const { script, served } = await start()
     const [id] = await script.begin(['a'])

@@ -84,6 +84,16 @@ export const scanMutants: Readonly<Record<string, ScanMutant>> = {
       { file: open, replace: 'this.endAllOn(exclusiveScope(type, vchannel))', by: 'exclusiveScope(type, vchannel)' },
     ],
   },
+  'first-body-decides': {
+    says: 'a reader that starts behind a begin takes the vchannel of the first body for the transaction’s',
+    edits: [
+      {
+        file: open,
+        replace: 'if (known.vchannel !== vchannel) known.vchannel = null',
+        by: 'if (known.vchannel !== vchannel) return undefined',
+      },
+    ],
+  },
   'void-counts': {
     says: 'a void record counts as a body',
     edits: [{ file: open, replace: 'if (isVoid?.(row) === true) continue', by: '' }],

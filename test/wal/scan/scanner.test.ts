@@ -83,6 +83,33 @@ describe('where a scan starts', () => {
 })
 
 describe('what is given', () => {
+  it('bodies on another vchannel than their begin count for nothing, from any start', async () => {
+    const script = await LogScript.inMemory()
+    const [of, other] = await script.begin(['a', 'b'])
+    for (const vchannel of ['b', 'a', 'c', 'a']) {
+      await script.rows([
+        { vchannel, transaction: of! },
+        { vchannel: 'a', transaction: of! },
+      ])
+      await script.rows([{ vchannel, transaction: other! }])
+    }
+    // Ends what is of that vchannel, which is not told by where bodies stand.
+    await script.exclusive(MessageType.createCollection, 'b')
+    await script.rows([{ vchannel: 'a', transaction: of! }])
+    await script.end([
+      { begin: of!, commit: true },
+      { begin: other!, commit: true },
+    ])
+    const [, unit] = script.units
+    expect(unit).toMatchObject({ kind: 'txn', messages: { length: 7 } })
+    for (let lsn = 0; lsn <= unit!.lsn; lsn++) {
+      for (const transactionBytes of [0, 1_000_000]) {
+        const scan = createScanner(script.store, { from: { lsn }, transactionBytes })
+        expect(unitsOf(await collect(scan))).toEqual(script.units.filter((one) => one.lsn >= lsn))
+      }
+    }
+  })
+
   it('a message with its header, its properties without the node’s, its id and its positions', async () => {
     const script = await LogScript.inMemory()
     const header = { collection_id: 7 }
