@@ -110,7 +110,7 @@ export class LeaseFile {
   /**
    * Runs a sync of what was acknowledged at level `os`. When it fails, the system may drop that, and the process may die
    * before it says so: while the sync is under way the lease tells the next owner to begin above the bounds. That mark has
-   * to outlive the process alone, so it is not synced.
+   * to outlive the process alone, so it is not synced. After a sync that failed it stays.
    */
   async duringSync<T>(sync: () => Promise<T>): Promise<T> {
     this.#syncsAtRisk++
