@@ -3,9 +3,7 @@ import { expect } from 'vitest'
 import { tickOf } from '../../native-free-storage/index.ts'
 import { demand } from './log-ledger.ts'
 import { type Drawn, messageOf, pick, WalStep, withCode } from './wal-command.ts'
-import type { WalModel } from './wal-model.ts'
-
-const KEY_WINDOW_MS = 10 * 60_000
+import { KEY_WINDOW_MS, type WalModel } from './wal-model.ts'
 
 export class Append extends WalStep {
   readonly #drawn: readonly Drawn[]

@@ -1,10 +1,11 @@
 /** How the life of a WAL ends: closed, killed, without power; between two calls, or in the middle of several. */
 import { expect } from 'vitest'
+import { tickOf } from '../../native-free-storage/index.ts'
 import type { ScanPosition } from '../../src/wal/types.ts'
 import { collect, unitsOf } from '../wal/scan/scanned-units.ts'
 import { demand } from './log-ledger.ts'
 import { type Drawn, messageOf, pick, type WalCommand } from './wal-command.ts'
-import { type ExpectedMessage, type ExpectedUnit, mustBe, type WalModel } from './wal-model.ts'
+import { type ExpectedMessage, type ExpectedUnit, KEY_WINDOW_MS, mustBe, type WalModel } from './wal-model.ts'
 import { endFollower } from './wal-model-scans.ts'
 
 export type Ending = 'close' | 'process dies' | 'power is lost'
@@ -178,14 +179,23 @@ function start(model: WalModel, { what, share, drawn, key }: DrawnCall, calls: C
   const { message, expected } = messageOf(model, drawn[0]!)
   if (what === 'single') return note([expected.text], wal.append(message))
   const name = `${drawn[0]!.vchannel} ${key}`
-  // A repeat, of before or of this crash: it must write nothing, whatever it answers.
-  if (model.keys.has(name)) return note([], wal.append(message, { idempotencyKey: key }))
+  const known = model.keys.get(name)
+  // A repeat, of before or of this crash: it must write nothing, whatever it answers. One that may be out of its window by
+  // then is as good as new, or not.
+  if (known !== undefined)
+    return mayBeOld(model, known.timeTick) ? [] : note([], wal.append(message, { idempotencyKey: key }))
   if (calls.some((call) => (call as { name?: string }).name === name)) return []
   const settled = note([expected.text], wal.append(message, { idempotencyKey: key }), ({ lsn, timeTick }) => {
     model.keys.set(name, { lsn, timeTick })
   })
   Object.assign(calls.at(-1)!, { name })
   return settled
+}
+
+/** By the ticks, or by the clock, which a restart follows at once. */
+function mayBeOld({ wal, session }: WalModel, timeTick: bigint): boolean {
+  const window = tickOf(KEY_WINDOW_MS)
+  return wal.watermark() - timeTick >= window || tickOf(session.disk.clock.nowMs()) - timeTick >= window
 }
 
 async function close(model: WalModel): Promise<void> {

@@ -14,6 +14,9 @@ import type { SimDisk } from './sim-disk.ts'
 
 export type { ExpectedMessage, ExpectedUnit }
 
+/** The default: no choice sets another. */
+export const KEY_WINDOW_MS = 10 * 60_000
+
 export interface WalChoices {
   segmentBytes: number
   cacheBytes: number

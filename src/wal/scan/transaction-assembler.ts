@@ -286,6 +286,8 @@ export class TransactionAssembler {
     // The truncation kept its commit for the sake of an older transaction that was open, and gave it up: it keeps whole
     // what was committed behind the LSN that it was told. Who asks for what is left, does not miss it.
     if (this.#options.fromEarliest === true && begin < this.#firstLsn) return
+    // One without records is missed by nobody.
+    if (commit.bodies === 0 && begin < firstLsn) return
     if (begin < firstLsn || begin < open.from) {
       const message = `the transaction ${begin}, which was committed at LSN ${lsn}, is there in part: the log begins with LSN ${firstLsn}. Everything behind that commit can be read.`
       throw new TidelogError('POSITION_TRUNCATED', message, { lsn: begin, lsnFrom: lsn + 1 })

@@ -178,6 +178,16 @@ describe('what does not fit', () => {
     }
   })
 
+  it('a transaction without records whose begin was truncated away is missed by nobody', async () => {
+    const script = await LogScript.inMemory()
+    const [id] = await script.begin(['a'])
+    await script.rows([{ vchannel: 'a' }])
+    await script.end([{ begin: id!, commit: true }])
+    await script.store.truncateBefore(1)
+    const units = await collect(createScanner(script.store, { from: { lsn: 1 } }))
+    expect(units).toHaveLength(1)
+  })
+
   it('a transaction that lost bodies with a gap is told as damage', async () => {
     const { script, id } = await twoBodies()
     const { firstLsn } = await script.end([{ begin: id, commit: true }])
